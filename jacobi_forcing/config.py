@@ -1,0 +1,251 @@
+"""Settings: one frozen dataclass per stage, the only place where a default is written.
+
+Command-line flags and recipe files derive from these, and every stage saves its resolved settings
+beside its output. This module imports neither torch nor transformers, so that `--help` is quick.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from jacobi_forcing.errors import ConfigError
+
+STRATEGIES = ("autoregressive", "jacobi", "window")
+NOISE_SOURCES = ("text", "vocabulary")
+SCHEDULES = ("progressive", "random", "reverse")
+MASKS = ("noise-conditioned", "clean-context", "windowed")
+
+
+def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
+    """Declare a setting; `help` is also its text in `jacobi STAGE --help`."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+def needed(help: str) -> Any:
+    """Declare a setting without a default."""
+    return field(metadata={"help": help, "choices": None})
+
+
+def check(ok: bool, message: str) -> None:
+    """Raise ConfigError with `message` unless `ok`."""
+    if not ok:
+        raise ConfigError(message)
+
+
+def from_mapping(config_type: type, settings: Mapping[str, Any], where: str) -> Any:
+    """Make a stage's config from a mapping, refusing unknown settings with the nearest known name."""
+    known = {f.name: f for f in fields(config_type)}
+    for name, value in settings.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
+            raise ConfigError(f"{where}: unknown setting {name!r}.{hint}")
+        expected = known[name].type
+        if expected is float and type(value) is int:
+            continue
+        check(
+            type(value) is expected,
+            f"{where}: {name} is {value!r}, needs a value of type {expected.__name__}.",
+        )
+    missing = [f.name for f in known.values() if f.name not in settings and _is_needed(f)]
+    check(not missing, f"{where}: missing setting {', '.join(missing)}.")
+    return config_type(**settings)
+
+
+def _is_needed(setting: Any) -> bool:
+    from dataclasses import MISSING
+
+    return setting.default is MISSING
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Base:
+    """Checks that hold for every stage: choices are known, counts are not negative."""
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value, choices = getattr(self, setting.name), setting.metadata["choices"]
+            flag = "--" + setting.name.replace("_", "-")
+            if choices is not None:
+                check(
+                    value in choices, f"{flag} is {value!r}, must be one of {', '.join(choices)}."
+                )
+            if setting.name == "block_size":
+                check(
+                    value >= 2,
+                    f"{flag} is {value}, must be at least 2: one token per block is plain "
+                    "autoregressive decoding.",
+                )
+            elif setting.name in _AT_LEAST_ONE:
+                check(value >= 1, f"{flag} is {value}, must be at least 1.")
+            elif isinstance(value, int | float) and setting.name != "seed":
+                check(value >= 0, f"{flag} is {value}, must not be negative.")
+
+
+_AT_LEAST_ONE = ("max_new_tokens", "batch_size", "workers", "window", "copies", "shard_prompts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Machine(_Base):
+    """Where and how a model runs."""
+
+    device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes a GPU where there is one")
+    dtype: str = option(
+        "auto",
+        "weights' type; auto is float32 on a CPU, the checkpoint's own on a GPU",
+        ("auto", "float32", "bfloat16", "float16"),
+    )
+    threads: int = option(0, "CPU threads; 0 leaves PyTorch's default")
+    trust_remote_code: bool = option(False, "run model code that comes with the checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectConfig(_Machine):
+    """Decode prompts with the current model and record every Jacobi state."""
+
+    model: str = needed("directory, hub id, tiny-base or tiny-forced")
+    prompts: str = needed(
+        "FILE.jsonl, FILE.parquet, a hub dataset, self:N (sampled from the model), "
+        "bundled:N, bundled:math:N or bundled:code:N"
+    )
+    out: str = needed("folder for the trajectories; a run that was stopped there continues")
+    block_size: int = option(16, "tokens per block (n)")
+    max_new_tokens: int = option(256, "longest answer, in tokens; rounded up to whole blocks")
+    noise: str = option("text", "where a block's first guess is drawn from", NOISE_SOURCES)
+    batch_size: int = option(64, "prompts decoded together")
+    shard_prompts: int = option(256, "prompts per file")
+    self_prompt_tokens: int = option(32, "longest prompt sampled by self:N")
+    seed: int = option(0, "random seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig(_Base):
+    """Turn trajectories into training sequences: pick noisy states, lay them out beside clean ones."""
+
+    trajectories: str = needed("folder that `jacobi collect` wrote")
+    out: str = needed("folder for the packed sequences")
+    schedule: str = option("progressive", "how noise rises from block to block", SCHEDULES)
+    window: int = option(8, "blocks over which the noise schedule climbs once (w)")
+    phase: str = option("zero", "where in the window a sequence starts", ("zero", "random"))
+    min_noise_ratio: float = option(0.0, "noise ratio at the window's clean end")
+    max_noise_ratio: float = option(1.0, "noise ratio at the window's noisy end")
+    copies: int = option(1, "sequences per trajectory, each with its own phase or random ratios")
+    max_length: int = option(2048, "longest sequence in tokens; blocks beyond it are left out")
+    solved_only: bool = option(True, "leave out answers that failed their problem's check")
+    finished_only: bool = option(False, "leave out answers that ended without EOS")
+    workers: int = option(1, "processes")
+    seed: int = option(0, "random seed")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.min_noise_ratio <= self.max_noise_ratio <= 1,
+            f"noise ratios go from {self.min_noise_ratio} to {self.max_noise_ratio}; needed is "
+            "0 <= --min-noise-ratio <= --max-noise-ratio <= 1.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(_Machine):
+    """Train a model on packed sequences: its own answers, clean and noisy side by side."""
+
+    model: str = needed("what to start from: directory, hub id, tiny-base or tiny-forced")
+    packed: str = needed("folder that `jacobi pack` wrote")
+    out: str = needed("folder for the checkpoint; a run that was stopped there continues")
+    learning_rate: float = option(1e-5, "peak learning rate")
+    lr_schedule: str = option(
+        "cosine", "learning rate after the warm-up", ("cosine", "linear", "constant")
+    )
+    warmup_ratio: float = option(0.03, "part of the steps over which the rate rises")
+    weight_decay: float = option(0.0, "AdamW weight decay")
+    max_grad_norm: float = option(1.0, "gradients are scaled down to this norm")
+    max_steps: int = option(0, "optimizer steps; 0 trains for `epochs`")
+    epochs: float = option(1.0, "passes over the data, where max_steps is 0")
+    batch_size: int = option(8, "sequences per device and forward")
+    gradient_accumulation: int = option(1, "forwards per optimizer step")
+    mask: str = option("noise-conditioned", "what noisy blocks see before them", MASKS)
+    ar_weight: float = option(10.0, "weight of the AR loss beside the consistency loss (w)")
+    ar_on_prompt: bool = option(False, "count prompt tokens in the AR loss, as the reference does")
+    consistency_from: str = option(
+        "first-difference",
+        "which tokens of a noisy block learn: from its first wrong one on, or all",
+        ("first-difference", "start"),
+    )
+    consistency_weight: float = option(1.0, "weight of the consistency loss; 0 for AR training only")
+    teacher: str = option(
+        "self", "who the noisy stream learns from: the model itself, or as it was", ("self", "frozen")
+    )
+    bf16: bool = option(False, "bfloat16 autocast; pays on GPUs and on CPUs with AMX")
+    compile: bool = option(False, "torch.compile the model")
+    nan_gradients: str = option(
+        "stop", "on a non-finite gradient: stop with the sample's name, or skip", ("stop", "skip")
+    )
+    eval_steps: int = option(0, "steps between decoder evaluations; 0 evaluates at the end only")
+    eval_prompts: str = option(
+        "packed:32", "bundled:N (held-out problems) or packed:N (prompts kept out of training)"
+    )
+    eval_strategy: str = option("window", "decoder of the evaluations", STRATEGIES)
+    eval_block_size: int = option(0, "its block size; 0 takes the data's")
+    max_accuracy_drop: float = option(0.01, "a best checkpoint loses at most this much accuracy")
+    max_nll_rise: float = option(0.15, "... or, without problems, this part of likelihood")
+    save_steps: int = option(0, "steps between checkpoints; 0 takes eval_steps, or 500")
+    seed: int = option(0, "random seed")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.gradient_accumulation >= 1, "--gradient-accumulation must be at least 1.")
+        check(self.max_steps > 0 or self.epochs > 0, "--max-steps or --epochs must be positive.")
+        check(self.learning_rate > 0, "--learning-rate must be positive.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig(_Machine):
+    """Continue a prompt, several tokens per forward pass."""
+
+    model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
+    prompt: str = needed("text to continue; @FILE reads it from a file")
+    strategy: str = option("window", "decoder", STRATEGIES)
+    block_size: int = option(16, "tokens verified per forward (n)")
+    max_new_tokens: int = option(256, "longest answer, in tokens")
+    noise: str = option("text", "what fills a draft before the model has spoken", NOISE_SOURCES)
+    chat: bool = option(False, "put the prompt through the model's chat template")
+    json: bool = option(False, "print one JSON object instead of the text")
+    html: str = option("", "also write a page that draws the decode")
+    seed: int = option(0, "random seed of the noise; it never changes the answer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(_Machine):
+    """Measure accuracy, tokens per forward and speed on problems, beside the model's own AR."""
+
+    model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
+    problems: str = option("bundled", "bundled, bundled:math, bundled:code, or FILE.jsonl")
+    strategy: str = option("window", "decoder", STRATEGIES)
+    block_size: int = option(16, "tokens verified per forward (n)")
+    max_new_tokens: int = option(256, "longest answer, in tokens")
+    noise: str = option("text", "what fills a draft before the model has spoken", NOISE_SOURCES)
+    num_problems: int = option(0, "problems to take; 0 takes all (1,000 bundled ones)")
+    report: str = option("", "JSON file for the result; without it, it is printed")
+    allow_code_execution: bool = option(
+        False, "run model-written code for problems from a file (the bundled ones need no flag)"
+    )
+    seed: int = option(0, "random seed of the noise; it never changes an answer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForceConfig(_Base):
+    """Run collect, pack, train and evaluate for one or more rounds from one recipe file."""
+
+    recipe: str = needed("TOML file; see recipes/tiny/force.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(_Base):
+    """Decode held-out problems with the bundled pair, side by side, and draw one decode."""
+
+    num_problems: int = option(40, "held-out problems in the table, half math and half code")
+    block_size: int = option(16, "tokens verified per forward (n)")
+    html: str = option("demo.html", "page to write")
+    threads: int = option(0, "CPU threads; 0 leaves PyTorch's default")
+    seed: int = option(0, "which problems")

@@ -1,0 +1,81 @@
+"""Write files whole or not at all, and find out what a file is."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jacobi_forcing.errors import DataError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to, which becomes `path` when the block ends without an error.
+
+    Raises:
+        DataError: The disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot write: {error.strerror or error}. What was finished before is kept; "
+            "make room and run the same command again to continue."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raises DataError that names it."""
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise DataError(f"{path}: cannot read: {error.strerror}.") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}.") from error
+
+
+def write_rows(path: Path, rows: list[dict], schema: pa.Schema) -> None:
+    """Write rows as one Parquet file; the same rows give the same bytes."""
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+
+
+def read_rows(path: Path) -> list[dict]:
+    """Read all rows of a Parquet file; raises DataError that names it."""
+    try:
+        return pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: not a readable Parquet file: {error}.") from error
+
+
+def sha256(path: Path) -> str:
+    """Hash a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Name the `number`-th Parquet file of a folder."""
+    return folder / f"part-{number:05d}.parquet"
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """List a folder's Parquet files in order."""
+    return sorted(folder.glob("part-*.parquet"))

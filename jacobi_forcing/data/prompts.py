@@ -1,0 +1,129 @@
+"""Prompts from a file, a hub dataset, or the bundled problems, as text and as token ids."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from jacobi_forcing import problems
+from jacobi_forcing.data.files import read_rows
+from jacobi_forcing.errors import DataError
+from jacobi_forcing.problems.problem import Problem
+
+
+class Prompt(NamedTuple):
+    """What a model is asked to continue."""
+
+    ids: list[int]
+    problem: Problem | None = None  # how to check the answer, where it is a bundled problem
+
+
+def read_prompts(
+    source: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    context_tokens: int,
+    seed: int = 0,
+    held_out: bool = False,
+) -> list[Prompt]:
+    """Read and tokenize prompts; `self:N` is not one of them, because it needs the model.
+
+    Args:
+        source: A .jsonl or .parquet file, a hub dataset, `bundled:N`, `bundled:math:N` or `bundled:code:N`.
+        tokenizer: Encodes `prompt` as it is, and `messages` through its chat template.
+        context_tokens: A prompt this long leaves no room for an answer and is refused.
+        seed: Which bundled problems are dealt.
+        held_out: Deal them from the held-out split.
+
+    Raises:
+        DataError: A record is broken, empty or too long; it is named by file and line.
+    """
+    if source.startswith("bundled"):
+        chosen = bundled_problems(source, seed=seed, held_out=held_out)
+        return [Prompt(tokenizer.encode(p.prompt), p) for p in chosen]
+    prompts = []
+    for where, record in _records(source):
+        ids = encode(record, tokenizer, where)
+        if len(ids) >= context_tokens:
+            raise DataError(
+                f"{where}: this prompt has {len(ids)} tokens, but the model's context of "
+                f"{context_tokens} has to hold the answer too. Shorten or remove it."
+            )
+        prompts.append(Prompt(ids))
+    if not prompts:
+        raise DataError(f"{source}: no prompts found.")
+    return prompts
+
+
+def bundled_problems(source: str, *, seed: int, held_out: bool) -> list[Problem]:
+    """Deal the problems that `bundled[:KIND]:N` names; `all` kinds in turn where none is given."""
+    *_, kind, count = ["all", *source.split(":")[1:]] if ":" in source else ["", "", ""]
+    if kind not in ("all", *problems.KINDS) or not count.isdigit() or int(count) == 0:
+        raise DataError(
+            f"{source}: not a set of bundled problems. Write bundled:N, bundled:math:N or "
+            "bundled:code:N with the number of problems."
+        )
+    if held_out:
+        return problems.held_out(kind, int(count), seed)
+    return list(itertools.islice(problems.stream(kind, seed=seed), int(count)))
+
+
+def encode(record: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
+    """Turn a record with `prompt` or `messages` into ids; raises DataError that names `where`."""
+    if not isinstance(record, dict) or not ({"prompt", "messages"} & record.keys()):
+        raise DataError(f'{where}: needs an object with "prompt" or "messages".')
+    if record.get("messages") is not None:
+        if tokenizer.chat_template is None:
+            raise DataError(
+                f"{where}: has messages, but this model's tokenizer has no chat template. "
+                'Give "prompt" instead.'
+            )
+        return tokenizer.apply_chat_template(
+            record["messages"], add_generation_prompt=True, return_dict=False
+        )
+    text = record["prompt"]
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{where}: the prompt is empty or not a text.")
+    return tokenizer.encode(text)
+
+
+def _records(source: str) -> Iterator[tuple[str, Any]]:
+    path = Path(source)
+    if path.suffix in (".jsonl", ".parquet") and not path.exists():
+        raise DataError(f"{source}: no such file.")
+    if path.suffix == ".jsonl":
+        yield from read_jsonl(path)
+    elif path.suffix == ".parquet":
+        for number, record in enumerate(read_rows(path), 1):
+            yield f"{path}:row {number}", record
+    else:
+        yield from _hub_records(source)
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield every line of a JSONL file with its place; raises DataError at a broken one."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield f"{path}:{number}", json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: not valid JSON: {error}.") from error
+
+
+def _hub_records(name: str) -> Iterator[tuple[str, Any]]:
+    import datasets
+
+    try:
+        dataset = datasets.load_dataset(name, split="train")
+    except Exception as error:  # the hub raises many kinds; all mean that there are no prompts
+        raise DataError(
+            f"{name}: neither a .jsonl or .parquet file nor a dataset that can be loaded: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
+    for number, record in enumerate(dataset, 1):
+        yield f"{name}:row {number}", record

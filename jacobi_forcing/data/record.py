@@ -1,0 +1,72 @@
+"""What a run was: settings, versions, hardware, commit, inputs. Saved beside every output."""
+
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("jacobi-forcing", "torch", "transformers", "accelerate", "pyarrow", "safetensors")
+
+
+def run_record(config: Any, **facts: Any) -> dict[str, Any]:
+    """Describe a run that was given `config`; `facts` are added as they are."""
+    return {
+        "settings": dataclasses.asdict(config),
+        "command": " ".join(["jacobi", *sys.argv[1:]]) if sys.argv[0].endswith("jacobi") else None,
+        "versions": versions(),
+        "commit": commit(),
+        "hardware": hardware(),
+        **facts,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of Python and the packages that decide results."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def commit() -> str | None:
+    """Name the commit of the source tree, `-dirty` where it has changes; None outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def hardware() -> dict[str, Any]:
+    """Describe the processor, cores, threads and GPU in use."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")

@@ -1,0 +1,21 @@
+"""What a forward settles: proposals, acceptance, the one loop, and the events it yields.
+
+Strategies are pure state machines over token ids; only `loop` calls a model. May import: config,
+errors, models.
+"""
+
+from jacobi_forcing.decoding.events import Finished, Forward
+from jacobi_forcing.decoding.loop import Request, decode, decode_one
+from jacobi_forcing.decoding.noise import Noise
+from jacobi_forcing.decoding.strategies import STRATEGIES, make_strategy
+
+__all__ = [
+    "STRATEGIES",
+    "Finished",
+    "Forward",
+    "Noise",
+    "Request",
+    "decode",
+    "decode_one",
+    "make_strategy",
+]

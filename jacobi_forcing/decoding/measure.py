@@ -1,0 +1,90 @@
+"""Decode many prompts and count: the numbers that training, evaluating and benchmarking share."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from jacobi_forcing.decoding.events import Finished
+from jacobi_forcing.decoding.loop import Request, decode
+from jacobi_forcing.decoding.noise import Noise
+from jacobi_forcing.decoding.strategies import make_strategy
+from jacobi_forcing.models import CausalLM
+
+
+class Decoded(NamedTuple):
+    """The answers to a list of prompts, in their order."""
+
+    answers: list[list[int]]  # ids, the EOS included where there is one
+    num_forwards: list[int]  # per prompt, the prefill included
+
+    @property
+    def num_tokens(self) -> int:
+        """Committed tokens of all answers."""
+        return sum(map(len, self.answers))
+
+    @property
+    def tokens_per_forward(self) -> float:
+        """Committed tokens per forward pass, prefill included; 1.0 for AR."""
+        return self.num_tokens / sum(self.num_forwards)
+
+
+def decode_all(
+    model: CausalLM,
+    prompts: Sequence[Sequence[int]],
+    *,
+    strategy: str,
+    block_size: int,
+    max_new_tokens: int,
+    batch_size: int = 1,
+    noise: str = "text",
+    seed: int = 0,
+) -> Decoded:
+    """Decode prompts greedily with one strategy."""
+
+    def make(request: Request):
+        source = Noise(noise, model.vocab_tokens, f"{seed}/{request.index}")
+        return make_strategy(strategy, block_size, source)
+
+    requests = [Request(i, ids, max_new_tokens) for i, ids in enumerate(prompts)]
+    max_tokens = max(map(len, prompts)) + max_new_tokens
+    answers: dict[int, Finished] = {
+        event.request: event
+        for event in decode(model, requests, make, batch_size=batch_size, max_tokens=max_tokens)
+        if isinstance(event, Finished)
+    }
+    ordered = [answers[i] for i in range(len(prompts))]
+    return Decoded([f.answer_ids for f in ordered], [f.num_forwards for f in ordered])
+
+
+@torch.inference_mode()
+def negative_log_likelihood(
+    model: CausalLM,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    batch_size: int = 32,
+) -> float:
+    """Give the mean over all answer tokens of -log p(token | prompt, answer before it), in nats."""
+    total, count = 0.0, 0
+    for first in range(0, len(prompts), batch_size):
+        pairs = list(zip(prompts, answers))[first : first + batch_size]
+        texts = [torch.tensor([*p, *a]) for p, a in pairs]
+        ids = torch.nn.utils.rnn.pad_sequence(texts, True, model.pad_id).to(model.device)
+        # Padding lies behind every text, so a causal model needs no mask to ignore it.
+        logits = model.network(input_ids=ids, use_cache=False, attention_mask=torch.ones_like(ids))
+        log_probs = logits.logits[:, :-1].float().log_softmax(-1)
+        chosen = log_probs.gather(-1, ids[:, 1:, None])[..., 0]
+        for row, (prompt, answer) in zip(chosen, pairs):
+            total -= float(row[len(prompt) - 1 : len(prompt) + len(answer) - 1].sum())
+            count += len(answer)
+    return total / max(count, 1)
+
+
+def distinct_ngrams(answers: Sequence[Sequence[int]], n: int = 8) -> float:
+    """Give the share of n-grams within answers that are distinct, 0..1: low where text repeats itself."""
+    distinct = total = 0
+    for answer in answers:
+        grams = [tuple(answer[i : i + n]) for i in range(len(answer) - n + 1)]
+        distinct += len(set(grams))
+        total += len(grams)
+    return distinct / total if total else 1.0

@@ -1,0 +1,32 @@
+"""The random tokens that fill a draft where the model has not spoken yet."""
+
+import random
+from collections.abc import Sequence
+
+from jacobi_forcing.errors import ConfigError
+
+SOURCES = ("text", "vocabulary")
+
+
+class Noise:
+    """Draws noise tokens with a generator of its own, so that the same seed gives the same drafts.
+
+    Args:
+        source: `text` draws from the row's own prompt and answer so far (the paper's way);
+            `vocabulary` draws uniformly from all real tokens.
+        vocab_tokens: Ids 0 .. vocab_tokens - 1 are real; a padded embedding may hold more.
+        seed: Any integer or string.
+    """
+
+    def __init__(self, source: str, vocab_tokens: int, seed: int | str):
+        if source not in SOURCES:
+            raise ConfigError(f"noise is {source!r}, must be one of {', '.join(SOURCES)}.")
+        self.source = source
+        self.vocab_tokens = vocab_tokens
+        self.random = random.Random(seed)
+
+    def draw(self, text: Sequence[int], num_tokens: int) -> list[int]:
+        """Draw `num_tokens` ids, with replacement; `text` is the row's ids so far, not empty."""
+        if self.source == "text":
+            return self.random.choices(text, k=num_tokens)
+        return self.random.choices(range(self.vocab_tokens), k=num_tokens)

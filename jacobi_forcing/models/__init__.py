@@ -1,0 +1,11 @@
+"""The boundary to Hugging Face: load any causal LM, run it on ragged rows, refuse what would go wrong.
+
+The only room that knows transformers' model interface. May import: config, errors.
+"""
+
+from jacobi_forcing.models.cache import SlotCache
+from jacobi_forcing.models.forward import RaggedForward
+from jacobi_forcing.models.loading import CausalLM, load_model
+from jacobi_forcing.models.masks import attention_masks
+
+__all__ = ["CausalLM", "RaggedForward", "SlotCache", "attention_masks", "load_model"]

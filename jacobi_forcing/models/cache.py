@@ -1,0 +1,101 @@
+"""A preallocated key/value cache in which rejected drafts are overwritten, never cropped.
+
+Shapes: R = rows, H = key/value heads, S = slots per row, D = head dimension, B = rows of this forward,
+Q = tokens of this forward.
+"""
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+
+class SlotCache(Cache):
+    """Keys and values of R token sequences, one slot per position, each row at its own length.
+
+    A forward writes its Q tokens per row into slots chosen by the caller (`place`), and attends to the
+    first `num_visible` slots through a mask that the caller builds. So a rejected draft needs no
+    clean-up: the mask hides its slots until later tokens overwrite them. transformers' own caches
+    crop instead, and what their `crop` means has changed between releases.
+
+    Layers are allocated when first written, in the model's own dtype and on its device: per layer
+    2 * R * H * (S + 1) * D elements. The extra slot takes the writes of padding tokens.
+    """
+
+    def __init__(self, num_rows: int, num_slots: int):
+        super().__init__(layers=[])
+        self.num_rows = num_rows
+        self.num_slots = num_slots
+        self.keys: dict[int, Tensor] = {}  # layer -> [R, H, S + 1, D]
+        self.values: dict[int, Tensor] = {}
+        self.place(0, torch.zeros(1, 1, dtype=torch.long), 1)
+
+    @property
+    def padding_slot(self) -> int:
+        """The slot that padding tokens write to; no mask ever shows it."""
+        return self.num_slots
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated so far."""
+        return sum(t.nbytes for layers in (self.keys, self.values) for t in layers.values())
+
+    def place(self, first_row: int, slots: Tensor, num_visible: int) -> None:
+        """Say where the next forward writes and how far it reads.
+
+        Args:
+            first_row: The forward's B rows are first_row .. first_row + B - 1.
+            slots: [B, Q] long, the slot of every token.
+            num_visible: Slots 0 .. num_visible - 1 are handed to attention.
+        """
+        self.first_row = first_row
+        self.slots = slots
+        self.num_visible = num_visible
+        self.row_index = torch.arange(first_row, first_row + len(slots), device=slots.device)[:, None]
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_, **__
+    ) -> tuple[Tensor, Tensor]:
+        """Write [B, H, Q, D] keys and values; return the visible ones as [B, H, num_visible, D] views."""
+        if layer_idx not in self.keys:
+            self.keys[layer_idx] = self._allocate(key_states)
+            self.values[layer_idx] = self._allocate(value_states)
+        rows = slice(self.first_row, self.first_row + key_states.shape[0])
+        visible = []
+        for stored, new in (
+            (self.keys[layer_idx], key_states),
+            (self.values[layer_idx], value_states),
+        ):
+            stored[self.row_index, :, self.slots] = new.transpose(1, 2)
+            visible.append(stored[rows, :, : self.num_visible])
+        return visible[0], visible[1]
+
+    def _allocate(self, states: Tensor) -> Tensor:
+        _, heads, _, dim = states.shape
+        return states.new_zeros(self.num_rows, heads, self.num_slots + 1, dim)
+
+    def move_row(self, source: int, target: int) -> None:
+        """Copy one row over another, so that the rows in use stay next to each other."""
+        for layers in (self.keys, self.values):
+            for stored in layers.values():
+                stored[target] = stored[source]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tell transformers nothing is cached: positions and masks are always given explicitly."""
+        return 0
+
+    def get_max_cache_shape(self, layer_idx: int = 0) -> int:
+        """Slots per row."""
+        return self.num_slots
+
+    def get_max_length(self) -> int:
+        """Slots per row (the name used since transformers 5.19)."""
+        return self.num_slots
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Length and offset of the keys that the next forward attends to."""
+        return self.num_visible, 0
+
+    @property
+    def is_compileable(self) -> bool:
+        """Keep transformers from compiling on its own."""
+        return False

@@ -1,0 +1,161 @@
+"""Load a causal LM and its tokenizer from a directory, a hub id, or a bundled name."""
+
+import inspect
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from jacobi_forcing.errors import ModelError
+
+BUNDLED = {name: Path(__file__).parent.parent / "bundled" / name for name in ("tiny-base", "tiny-forced")}
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """A loaded model and the facts that decoding and training need about it."""
+
+    name: str
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    eos_ids: frozenset[int]
+    pad_id: int
+
+    @property
+    def config(self):
+        """The model's Hugging Face configuration."""
+        return self.network.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' floating-point type."""
+        return self.network.dtype
+
+    @cached_property
+    def vocab_tokens(self) -> int:
+        """Number of real tokens: embeddings may be padded beyond the tokenizer's vocabulary."""
+        return min(len(self.tokenizer), self.config.vocab_size)
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest sequence the model has positions for."""
+        return getattr(self.config, "max_position_embeddings", None) or 1 << 30
+
+    @cached_property
+    def _keeps_logits(self) -> bool:
+        return "logits_to_keep" in inspect.signature(self.network.forward).parameters
+
+    def logits(self, *, num_outputs: int, **inputs) -> Tensor:
+        """Run the public forward; return [B, num_outputs, V] logits of the last positions."""
+        if self._keeps_logits:
+            return self.network(**inputs, logits_to_keep=num_outputs).logits
+        return self.network(**inputs).logits[:, -num_outputs:]
+
+
+def load_model(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> CausalLM:
+    """Load a causal LM that Jacobi decoding can run exactly.
+
+    Args:
+        name: Directory, hub id, `tiny-base` or `tiny-forced`.
+        device: `cpu`, `cuda`, ... or `auto` for a GPU where there is one.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own on a GPU, float32 on a CPU.
+        trust_remote_code: Run model code from the checkpoint; off unless asked for.
+
+    Raises:
+        ModelError: Nothing readable is there, the model has no end-of-sequence token, or its state
+            cannot be rolled back (state-space and linear-attention models).
+    """
+    path = str(BUNDLED.get(name, name))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"
+    options = {"trust_remote_code": trust_remote_code}
+    config = _read(name, lambda: AutoConfig.from_pretrained(path, **options))
+    _refuse_recurrent(name, config)
+    tokenizer = _read(name, lambda: AutoTokenizer.from_pretrained(path, **options))
+    network = _read(
+        name,
+        # Only safetensors: a pickled checkpoint can run code when it is opened.
+        lambda: AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, **options
+        ),
+    )
+    return wrap(name, network.to(device).eval(), tokenizer)
+
+
+def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalLM:
+    """Describe a network that is already in memory; raises ModelError like `load_model`."""
+    _refuse_recurrent(name, network.config)
+    if getattr(network, "_is_stateful", False):
+        raise ModelError(_cannot_roll_back(name, network.config.model_type))
+    eos_ids = _eos_ids(network, tokenizer)
+    if not eos_ids:
+        raise ModelError(
+            f"{name}: neither the tokenizer nor generation_config.json names an end-of-sequence token, "
+            "so decoding would not know where to stop. Set eos_token in tokenizer_config.json."
+        )
+    pad_id = tokenizer.pad_token_id
+    return CausalLM(
+        name=name,
+        network=network,
+        tokenizer=tokenizer,
+        eos_ids=eos_ids,
+        pad_id=min(eos_ids) if pad_id is None else pad_id,
+    )
+
+
+def _read(name: str, load):
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"{name}: cannot load this as a causal language model: {reason}. Needed is a directory with "
+            "config.json, a tokenizer and model.safetensors, a hub id, tiny-base or tiny-forced."
+        ) from error
+
+
+def _refuse_recurrent(name: str, config) -> None:
+    recurrent = {"linear_attention", "mamba", "recurrent", "conv", "lightning_attention"}
+    found = recurrent.intersection(getattr(config, "layer_types", None) or ())
+    state_space = ("mamba", "rwkv", "jamba", "zamba", "bamba", "recurrent_gemma", "xlstm", "lfm2")
+    if found or config.model_type.startswith(state_space):
+        raise ModelError(_cannot_roll_back(name, config.model_type))
+
+
+def _cannot_roll_back(name: str, family: str) -> str:
+    return (
+        f"{name}: {family} keeps a running state that cannot be rolled back, so rejected draft tokens "
+        "would stay in it. Use a model whose layers are all attention."
+    )
+
+
+def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The ids that end `model.generate`, in the order transformers looks for them."""
+    for source in (getattr(network, "generation_config", None), network.config, tokenizer):
+        ids = getattr(source, "eos_token_id", None)
+        if ids is not None:
+            return frozenset([ids] if isinstance(ids, int) else ids)
+    return frozenset()

@@ -1,0 +1,49 @@
+"""From "who may see whom" to the masks a Hugging Face model takes.
+
+Shapes: B = rows, Q = query tokens, K = key tokens.
+"""
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+
+def layer_windows(config: PretrainedConfig) -> dict[str, int | None]:
+    """Give the attention window in tokens of every layer type; None where a layer sees everything."""
+    window = getattr(config, "sliding_window", None)
+    if getattr(config, "use_sliding_window", True) is False:
+        window = None
+    types = getattr(config, "layer_types", None)
+    if types is None:
+        return {"all": window}
+    return {t: window if t == "sliding_attention" else None for t in sorted(set(types))}
+
+
+def attention_masks(
+    config: PretrainedConfig, visible: Tensor, distance: Tensor, dtype: torch.dtype
+) -> Tensor | dict[str, Tensor]:
+    """Build the `attention_mask` argument of a model's forward.
+
+    Masks are additive: a boolean 4D mask is silently added as 0/1 by transformers' eager attention.
+    Layers with a sliding window get their own mask.
+
+    Args:
+        config: The model's configuration.
+        visible: [B, Q, K] bool, True where the query may see the key if its layer's window allows.
+        distance: [B, Q, K] long, query position minus key position.
+        dtype: The model's dtype.
+
+    Returns:
+        [B, 1, Q, K] of 0 and the dtype's minimum, or one such mask per layer type where they differ.
+    """
+    windows = layer_windows(config)
+    masks = {}
+    for layer_type, window in windows.items():
+        seen = visible if window is None else visible & (distance < window)
+        blocked = torch.finfo(dtype).min
+        masks[layer_type] = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
+            ~seen, blocked
+        )[:, None]
+    if len(masks) == 1:
+        return next(iter(masks.values()))
+    return masks

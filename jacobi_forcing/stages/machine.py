@@ -1,0 +1,25 @@
+"""Open a stage's model on the machine its settings name."""
+
+import torch
+
+from jacobi_forcing.models import CausalLM, load_model
+from jacobi_forcing.models.probe import probe
+
+
+def set_threads(threads: int) -> None:
+    """Use that many CPU threads; 0 leaves PyTorch's default."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def open_model(config) -> CausalLM:
+    """Load `config.model` as its machine settings say, and probe that it decodes exactly."""
+    set_threads(config.threads)
+    model = load_model(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        trust_remote_code=config.trust_remote_code,
+    )
+    probe(model)
+    return model

@@ -1,0 +1,258 @@
+"""train: one packed forward for both losses, tested by the shipped decoder, best checkpoint kept."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from jacobi_forcing.config import TrainConfig
+from jacobi_forcing.data.files import sha256, write_json
+from jacobi_forcing.data.packed import Packed, read_packed
+from jacobi_forcing.data.prompts import read_prompts
+from jacobi_forcing.data.record import run_record
+from jacobi_forcing.data.trajectories import MANIFEST, read_manifest, tokenizer_fingerprint
+from jacobi_forcing.decoding.measure import (
+    decode_all,
+    distinct_ngrams,
+    negative_log_likelihood,
+)
+from jacobi_forcing.errors import ConfigError, DataError
+from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.loading import wrap
+from jacobi_forcing.problems.scoring import check_answers
+from jacobi_forcing.stages.machine import open_model
+from jacobi_forcing.training.batch import Collator, PackedDataset
+from jacobi_forcing.training.trainer import JacobiTrainer, Metrics
+
+logger = logging.getLogger(__name__)
+_EVAL_TOKENS = 256
+
+
+def run(config: TrainConfig) -> Path:
+    """Train `config.model` on `config.packed`; return `config.out`, a plain Hugging Face directory.
+
+    Checkpoints lie in `out/steps` while it runs; a run that was stopped continues from the last one.
+
+    Raises:
+        JacobiForcingError: Bad settings, data that was made for another model or block size, or NaN
+            gradients.
+    """
+    out = Path(config.out)
+    model = open_model(config)
+    manifest = read_manifest(config.packed, "pack")
+    _check_fit(config, model, manifest)
+    sequences = read_packed(config.packed, manifest["block_size"])
+    training, test = _split(config, model, sequences, manifest)
+    record = run_record(
+        config,
+        block_size=manifest["block_size"],
+        inputs={f"{config.packed}/{MANIFEST}": sha256(Path(config.packed) / MANIFEST)},
+    )
+    trainer = _make_trainer(config, model, manifest, training, test)
+    start = test(model.network)
+    logger.info("before training: %s", start)
+    result = trainer.train(resume_from_checkpoint=_last_checkpoint(out))
+    final = test(trainer.model.eval())
+    _save(out, model, trainer.model)
+    history = [line for line in trainer.state.log_history]
+    write_json(
+        out / "run.json",
+        record
+        | {
+            "num_sequences": len(training),
+            "steps": result.global_step,
+            "before": start,
+            "after": final,
+            "best_checkpoint_step": trainer.state.best_global_step,
+            "log": history,
+        },
+    )
+    return out
+
+
+def _check_fit(config: TrainConfig, model: CausalLM, manifest: dict) -> None:
+    if manifest["tokenizer"] != tokenizer_fingerprint(model.tokenizer):
+        raise DataError(
+            f"{config.packed}: was made with another tokenizer than that of {config.model}, so its ids "
+            "mean other text. Collect and pack again with this model."
+        )
+    size = config.eval_block_size
+    if size and size > model.context_tokens:
+        raise ConfigError(f"--eval-block-size {size} is larger than the model's context.")
+
+
+def _split(
+    config: TrainConfig, model: CausalLM, sequences: list[Packed], manifest: dict
+) -> tuple[list[Packed], Callable[[PreTrainedModel], Metrics]]:
+    """Choose the training sequences, and make the test that `eval_prompts` asks for."""
+    kind, _, count = config.eval_prompts.partition(":")
+    block_size = config.eval_block_size or manifest["block_size"]
+    if kind == "packed" and count.isdigit():
+        kept = list(dict.fromkeys(s.prompt_index for s in sequences))[-int(count) :]
+        if len(kept) * 2 > manifest["num_sequences"]:
+            kept = kept[-1:]
+        held = {s.prompt_index: s for s in sequences if s.prompt_index in kept}
+        training = [s for s in sequences if s.prompt_index not in held]
+        prompts = [s.input_ids[: s.prompt_length] for s in held.values()]
+        return training, _likelihood_test(config, model, prompts, block_size)
+    if kind == "bundled":
+        return sequences, _accuracy_test(config, model, block_size)
+    raise ConfigError(
+        f"--eval-prompts is {config.eval_prompts!r}; write bundled:N, bundled:math:N, bundled:code:N "
+        "or packed:N."
+    )
+
+
+def _accuracy_test(
+    config: TrainConfig, start: CausalLM, block_size: int
+) -> Callable[[PreTrainedModel], Metrics]:
+    """Score held-out problems; a model within `max_accuracy_drop` of the start is judged by its speed."""
+    prompts = read_prompts(
+        config.eval_prompts,
+        start.tokenizer,
+        context_tokens=start.context_tokens,
+        seed=1,
+        held_out=True,
+    )
+    floor: list[float] = []
+
+    def test(network: PreTrainedModel) -> Metrics:
+        model = wrap(config.model, network, start.tokenizer)
+        decoded = _decode(config, model, [p.ids for p in prompts], block_size)
+        texts = [model.tokenizer.decode(a, skip_special_tokens=True) for a in decoded.answers]
+        verdicts = check_answers([(p.problem, t) for p, t in zip(prompts, texts)])
+        accuracy = sum(verdicts) / len(verdicts)
+        if not floor:
+            floor.append(accuracy - config.max_accuracy_drop)
+        speed = decoded.tokens_per_forward
+        # Below the floor no speed makes up for the loss: such checkpoints rank by accuracy, under 0.
+        score = speed if accuracy >= floor[0] else accuracy - 1
+        return {"accuracy": accuracy, "tokens_per_forward": speed, "score": score}
+
+    return test
+
+
+def _likelihood_test(
+    config: TrainConfig, start: CausalLM, prompts: list[list[int]], block_size: int
+) -> Callable[[PreTrainedModel], Metrics]:
+    """Judge text without a checker: how likely the starting model finds what the trained one writes."""
+    import copy
+
+    original = wrap(config.model, copy.deepcopy(start.network).eval(), start.tokenizer)
+    ceiling: list[float] = []
+
+    def test(network: PreTrainedModel) -> Metrics:
+        model = wrap(config.model, network, start.tokenizer)
+        decoded = _decode(config, model, prompts, block_size)
+        nll = negative_log_likelihood(original, prompts, decoded.answers)
+        if not ceiling:
+            ceiling.append(nll * (1 + config.max_nll_rise))
+        speed = decoded.tokens_per_forward
+        score = speed if nll <= ceiling[0] else -nll
+        return {
+            "nll": nll,
+            "distinct_8grams": distinct_ngrams(decoded.answers),
+            "tokens_per_forward": speed,
+            "score": score,
+        }
+
+    return test
+
+
+def _decode(config: TrainConfig, model: CausalLM, prompts: list[list[int]], block_size: int):
+    room = model.context_tokens - max(map(len, prompts))
+    return decode_all(
+        model,
+        prompts,
+        strategy=config.eval_strategy,
+        block_size=block_size,
+        max_new_tokens=min(_EVAL_TOKENS, room),
+        batch_size=32,
+    )
+
+
+def _make_trainer(
+    config: TrainConfig,
+    model: CausalLM,
+    manifest: dict,
+    sequences: list[Packed],
+    test: Callable[[PreTrainedModel], Metrics],
+) -> JacobiTrainer:
+    import copy
+
+    set_seed(config.seed)
+    teacher = None
+    if config.teacher == "frozen":
+        teacher = copy.deepcopy(model.network).eval().requires_grad_(False)
+    on_cpu = model.device.type == "cpu"
+    periodic = config.eval_steps > 0
+    save_steps = config.save_steps or config.eval_steps or 500
+    arguments = TrainingArguments(
+        output_dir=str(Path(config.out) / "steps"),
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_schedule,
+        warmup_steps=config.warmup_ratio,
+        weight_decay=config.weight_decay,
+        adam_beta2=0.95,
+        max_grad_norm=config.max_grad_norm,
+        max_steps=config.max_steps or -1,
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        bf16=config.bf16,
+        torch_compile=config.compile,
+        use_cpu=on_cpu,
+        eval_strategy="steps" if periodic else "no",
+        eval_steps=config.eval_steps or None,
+        save_steps=save_steps,
+        save_total_limit=2,
+        load_best_model_at_end=periodic,
+        metric_for_best_model="score",
+        greater_is_better=True,
+        logging_steps=max(1, min(25, save_steps)),
+        report_to=[],
+        remove_unused_columns=False,
+        seed=config.seed,
+        dataloader_pin_memory=not on_cpu,
+    )
+    collator = Collator(
+        manifest["block_size"],
+        model.pad_id,
+        ar_on_prompt=config.ar_on_prompt,
+        consistency_from=config.consistency_from,
+    )
+    return JacobiTrainer(
+        model=model.network,
+        args=arguments,
+        train_dataset=PackedDataset(sequences),
+        eval_dataset=PackedDataset(sequences[:1]),  # Trainer wants one; `evaluate` decodes instead
+        data_collator=collator,
+        mask=config.mask,
+        window=manifest["window"],
+        ar_weight=config.ar_weight,
+        consistency_weight=config.consistency_weight,
+        teacher=teacher,
+        nan_gradients=config.nan_gradients,
+        decoder_test=test,
+    )
+
+
+def _last_checkpoint(out: Path) -> str | None:
+    steps = out / "steps"
+    return get_last_checkpoint(str(steps)) if steps.is_dir() else None
+
+
+def _save(out: Path, model: CausalLM, network: PreTrainedModel) -> None:
+    """Save as a plain Hugging Face directory; what is in `out` is replaced file by file."""
+    staging = out / ".saving"
+    shutil.rmtree(staging, ignore_errors=True)
+    network.save_pretrained(staging)
+    model.tokenizer.save_pretrained(staging)
+    for file in staging.iterdir():
+        file.replace(out / file.name)
+    staging.rmdir()

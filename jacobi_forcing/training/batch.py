@@ -1,0 +1,84 @@
+"""Batches of packed sequences, padded to their longest."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from jacobi_forcing.data.packed import Packed
+from jacobi_forcing.training.layout import (
+    IGNORED,
+    PADDING,
+    Layout,
+    ar_targets,
+    make_layout,
+    teacher_index,
+)
+
+
+class PackedDataset(Dataset):
+    """Packed sequences as the trainer's data set."""
+
+    def __init__(self, sequences: Sequence[Packed]):
+        self.sequences = sequences
+        self.lengths = [len(s.input_ids) for s in sequences]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, index: int) -> Packed:
+        return self.sequences[index]
+
+
+class Collator:
+    """Makes the tensors of a batch, all [B, S] long, S being the longest sequence.
+
+    Args:
+        block_size: n of the packed data.
+        pad_id: Fills input_ids behind shorter sequences; nothing ever sees it.
+        ar_on_prompt: See TrainConfig.
+        consistency_from: See TrainConfig.
+    """
+
+    def __init__(self, block_size: int, pad_id: int, *, ar_on_prompt: bool, consistency_from: str):
+        self.block_size = block_size
+        self.pad_id = pad_id
+        self.ar_on_prompt = ar_on_prompt
+        self.from_start = consistency_from == "start"
+
+    def __call__(self, sequences: Sequence[Packed]) -> dict[str, Tensor]:
+        """Collate sequences."""
+        columns: dict[str, list[Tensor]] = {}
+        for sequence in sequences:
+            for name, values in self.tensors(sequence).items():
+                columns.setdefault(name, []).append(values)
+        fill = {"input_ids": self.pad_id, "stream": PADDING, "block": -1, "position_ids": 0}
+        fill |= {"ar_targets": IGNORED, "teacher_index": -1}
+        batch = {
+            name: torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill[name])
+            for name, tensors in columns.items()
+        }
+        batch["prompt_index"] = torch.tensor([s.prompt_index for s in sequences])
+        return batch
+
+    def tensors(self, packed: Packed) -> dict[str, Tensor]:
+        """Make the [S] tensors of one sequence."""
+        ids = torch.tensor(packed.input_ids)
+        layout = make_layout(packed.prompt_length, len(packed.noise_ratios), self.block_size)
+        length = packed.answer_length
+        return {
+            "input_ids": ids,
+            "position_ids": layout.position,
+            "stream": layout.stream,
+            "block": layout.block,
+            "ar_targets": ar_targets(ids, layout, length, on_prompt=self.ar_on_prompt),
+            "teacher_index": teacher_index(
+                ids, layout, self.block_size, length, from_start=self.from_start
+            ),
+        }
+
+
+def layout_of(batch: dict[str, Tensor]) -> Layout:
+    """Give the [B, S] layout of a batch."""
+    return Layout(stream=batch["stream"], block=batch["block"], position=batch["position_ids"])

@@ -1,0 +1,103 @@
+"""Who sees whom in a training sequence: one predicate, in dense and in FlexAttention form (paper 2.5).
+
+Rows see columns: `#` all of it, `\\` causally, `.` nothing. The four blocks below are two windows of
+two, so that `windowed` differs from both others.
+
+noise-conditioned (the paper's main variant): noisy blocks see all earlier noisy ones
+
+           prompt  noisy0 clean0 noisy1 clean1 noisy2 clean2 noisy3 clean3
+    prompt   \\       .      .      .      .      .      .      .      .
+    noisy0   #       \\      .      .      .      .      .      .      .
+    clean0   #       .      \\      .      .      .      .      .      .
+    noisy1   #       #      .      \\      .      .      .      .      .
+    clean1   #       .      #      .      \\      .      .      .      .
+    noisy2   #       #      .      #      .      \\      .      .      .
+    clean2   #       .      #      .      #      .      \\      .      .
+    noisy3   #       #      .      #      .      #      .      \\      .
+    clean3   #       .      #      .      #      .      #      .      \\
+
+clean-context (as CLLM trains): noisy blocks see all earlier clean ones
+
+           prompt  noisy0 clean0 noisy1 clean1 noisy2 clean2 noisy3 clean3
+    prompt   \\       .      .      .      .      .      .      .      .
+    noisy0   #       \\      .      .      .      .      .      .      .
+    clean0   #       .      \\      .      .      .      .      .      .
+    noisy1   #       .      #      \\      .      .      .      .      .
+    clean1   #       .      #      .      \\      .      .      .      .
+    noisy2   #       .      #      .      #      \\      .      .      .
+    clean2   #       .      #      .      #      .      \\      .      .
+    noisy3   #       .      #      .      #      .      #      \\      .
+    clean3   #       .      #      .      #      .      #      .      \\
+
+windowed (the paper's NC-IC): noisy ones of their own window, clean ones of the windows before
+
+           prompt  noisy0 clean0 noisy1 clean1 noisy2 clean2 noisy3 clean3
+    prompt   \\       .      .      .      .      .      .      .      .
+    noisy0   #       \\      .      .      .      .      .      .      .
+    clean0   #       .      \\      .      .      .      .      .      .
+    noisy1   #       #      .      \\      .      .      .      .      .
+    clean1   #       .      #      .      \\      .      .      .      .
+    noisy2   #       .      #      .      #      \\      .      .      .
+    clean2   #       .      #      .      #      .      \\      .      .
+    noisy3   #       .      #      .      #      #      .      \\      .
+    clean3   #       .      #      .      #      .      #      .      \\
+
+In all of them clean rows see clean text only, so their logits are the model's own AR logits and may
+teach. Shapes: B = sequences, S = tokens of the longest.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from jacobi_forcing.training.layout import CLEAN, NOISY, PADDING, PROMPT, Layout
+
+
+def visible(query: Layout, key: Layout, variant: str, window: int) -> Tensor:
+    """Tell whether `query` tokens see `key` tokens; fields broadcast against each other.
+
+    Args:
+        query: Stream, block and position of the tokens that look.
+        key: The same of the tokens looked at.
+        variant: `noise-conditioned`, `clean-context` or `windowed`.
+        window: Blocks per window, for `windowed`.
+
+    Returns:
+        Bool, of the broadcast shape. Padding sees and is seen by nothing.
+    """
+    causal = key.position <= query.position
+    earlier = key.block < query.block
+    same_block = key.block == query.block
+    same_stream = key.stream == query.stream
+    to_prompt = (key.stream == PROMPT) & causal
+    own_block = same_stream & same_block & causal
+    from_clean = (query.stream == CLEAN) & (key.stream == CLEAN) & earlier
+    if variant == "noise-conditioned":
+        from_noisy = (key.stream == NOISY) & earlier
+    elif variant == "clean-context":
+        from_noisy = (key.stream == CLEAN) & earlier
+    else:
+        same_window = key.block // window == query.block // window
+        from_noisy = torch.where(same_window, key.stream == NOISY, key.stream == CLEAN) & earlier
+    from_noisy = from_noisy & (query.stream == NOISY)
+    real = (query.stream != PADDING) & (key.stream != PADDING)
+    return real & (to_prompt | own_block | from_clean | from_noisy)
+
+
+def dense_mask(layout: Layout, variant: str, window: int) -> Tensor:
+    """Build [B, S, S] bool, True where the row sees the column, from a [B, S] layout."""
+    query = Layout(*(field[:, :, None] for field in layout))
+    key = Layout(*(field[:, None, :] for field in layout))
+    return visible(query, key, variant, window)
+
+
+def flex_predicate(layout: Layout, variant: str, window: int) -> Callable[..., Tensor]:
+    """Make the `mask_mod` for `flex_attention.create_block_mask` from a [B, S] layout."""
+
+    def mask_mod(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        looks = Layout(*(field[batch, query] for field in layout))
+        seen = Layout(*(field[batch, key] for field in layout))
+        return visible(looks, seen, variant, window)
+
+    return mask_mod

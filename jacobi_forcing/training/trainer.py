@@ -1,0 +1,173 @@
+"""The trainer: Hugging Face's, with one packed forward for both losses and the shipped decoder as its test.
+
+Shapes: B = sequences, S = tokens of the longest, V = vocabulary.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from jacobi_forcing.errors import DataError
+from jacobi_forcing.models import attention_masks
+from jacobi_forcing.training.batch import PackedDataset, layout_of
+from jacobi_forcing.training.loss import losses, token_counts
+from jacobi_forcing.training.mask import dense_mask
+
+logger = logging.getLogger(__name__)
+
+Metrics = dict[str, float]
+
+
+class JacobiTrainer(Trainer):
+    """Trains on packed sequences; `evaluate` decodes with the shipped decoder.
+
+    Args:
+        mask: `noise-conditioned`, `clean-context` or `windowed`.
+        window: Blocks per window of the windowed mask.
+        ar_weight: Factor of the AR loss.
+        consistency_weight: Factor of the consistency loss.
+        teacher: A frozen model whose clean stream teaches; None lets the model teach itself.
+        nan_gradients: `stop` or `skip`.
+        decoder_test: Measures the model as it is; its `score` chooses the best checkpoint.
+        **options: As for Trainer.
+    """
+
+    def __init__(
+        self,
+        *,
+        mask: str,
+        window: int,
+        ar_weight: float,
+        consistency_weight: float = 1.0,
+        teacher: PreTrainedModel | None,
+        nan_gradients: str,
+        decoder_test: Callable[[PreTrainedModel], Metrics],
+        **options: Any,
+    ):
+        super().__init__(**options)
+        self.mask = mask
+        self.window = window
+        self.ar_weight = ar_weight
+        self.consistency_weight = consistency_weight
+        self.teacher = teacher
+        self.nan_gradients = nan_gradients
+        self.decoder_test = decoder_test
+        # Our losses are divided by the token counts of the whole effective batch already.
+        self.model_accepts_loss_kwargs = True
+        self._sums: dict[str, float] = {}
+
+    def _get_train_sampler(self, train_dataset: PackedDataset | None = None) -> Sampler:
+        """Put sequences of similar lengths together, so that little is padding."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        generator = torch.Generator().manual_seed(self.args.seed)
+        return LengthGroupedSampler(batch, lengths=dataset.lengths, generator=generator)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
+        """Count both losses' tokens over all micro-batches of a step: [2] float."""
+        if not batch_samples:
+            return None
+        counts = sum(token_counts(b["ar_targets"], b["teacher_index"]) for b in batch_samples)
+        counts = counts.to(device)
+        if self.args.world_size > 1:
+            # Gradients are averaged over processes, so each divides by the average count.
+            counts = self.accelerator.reduce(counts, "sum") / self.args.world_size
+        return counts.float()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor:
+        """Run one packed forward and combine both losses' token means."""
+        counts = num_items_in_batch
+        if counts is None:
+            counts = token_counts(inputs["ar_targets"], inputs["teacher_index"]).float()
+        logits = self.packed_logits(model, inputs)
+        teacher = logits
+        if self.teacher is not None:
+            with torch.no_grad():
+                teacher = self.packed_logits(self.teacher, inputs)
+        found = losses(logits, inputs["ar_targets"], inputs["teacher_index"], teacher)
+        ar, consistency = found.ar / counts[0], found.consistency / counts[1].clamp(min=1)
+        self._note(ar_loss=ar, consistency_loss=consistency, agreement=found.agreement / counts[1].clamp(min=1))
+        loss = self.ar_weight * ar + self.consistency_weight * consistency
+        return (loss, logits) if return_outputs else loss
+
+    def packed_logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """Run a batch through the model under the training mask; [B, S, V] logits."""
+        layout = layout_of(inputs)
+        seen = dense_mask(layout, self.mask, self.window)
+        # A padding row that sees nothing would be NaN in some kernels; let it see itself.
+        seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
+        distance = layout.position[:, :, None] - layout.position[:, None, :]
+        config = self.accelerator.unwrap_model(model).config
+        return model(
+            input_ids=inputs["input_ids"],
+            position_ids=inputs["position_ids"],
+            attention_mask=attention_masks(config, seen, distance, torch.float32),
+            use_cache=False,
+        ).logits
+
+    def _note(self, **values: Tensor) -> None:
+        """Add to the sums that the next log line averages, without waiting for the device."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+        self._sums["steps"] = self._sums.get("steps", 0) + 1 / self.current_gradient_accumulation_steps
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log both losses and the agreement apart, averaged over the steps since the last line."""
+        if "loss" in logs and self._sums:
+            steps = self._sums.pop("steps")
+            logs |= {name: round(float(total) / steps, 5) for name, total in self._sums.items()}
+            self._sums = {}
+        super().log(logs, *args, **kwargs)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None = None
+    ) -> Tensor:
+        """Run one forward and backward; look at the gradients, not only at the loss.
+
+        A finite loss can come with NaN gradients (seen on the paper's own math run). The step is then
+        dropped or the run stopped, before the optimizer's state is spoiled.
+        """
+        samples = inputs.pop("prompt_index").tolist()
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        if not torch.isfinite(norms).all():
+            found = (
+                f"step {self.state.global_step + 1}: a gradient is not finite though the loss is "
+                f"{float(loss):.4g}; the batch holds the prompts {samples}"
+            )
+            if self.nan_gradients == "stop":
+                raise DataError(
+                    f"{found}. Look at these prompts, lower --learning-rate, or pass --nan-gradients "
+                    "skip. Run the same command again to continue from the last checkpoint."
+                )
+            logger.warning("%s; this step is skipped.", found)
+            model.zero_grad(set_to_none=True)
+        return loss
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> Metrics:
+        """Decode with the shipped decoder and log what it measures."""
+        was_training = self.model.training
+        network = self.accelerator.unwrap_model(self.model).eval()
+        metrics = {
+            f"{metric_key_prefix}_{name}": value
+            for name, value in self.decoder_test(network).items()
+        }
+        self.model.train(was_training)
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
