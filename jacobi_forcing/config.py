@@ -11,7 +11,7 @@ from typing import Any
 
 from jacobi_forcing.errors import ConfigError
 
-STRATEGIES = ("autoregressive", "jacobi", "window")
+STRATEGIES = ("autoregressive", "jacobi", "window", "prompt-lookup")
 NOISE_SOURCES = ("text", "vocabulary")
 SCHEDULES = ("progressive", "random", "reverse")
 MASKS = ("noise-conditioned", "clean-context", "windowed")

@@ -132,7 +132,7 @@ def test_answers_speak_only_of_people_in_the_prompt(problems):
 
 def test_no_answer_says_the_same_twice(problems):
     for problem in problems:
-        sentences = [re.sub(r"\d+", "0", line) for line in re.split(r"[.:] |\n", problem.answer)]
+        sentences = [re.sub(r"\d+", "0", line) for line in re.split(r"[.?!] |\n", problem.answer)]
         steps = [sentence for sentence in sentences if len(sentence) > 8]
         assert len(steps) == len(set(steps)), problem
 
@@ -145,7 +145,7 @@ def test_one_prompt_belongs_to_one_problem(problems):
     instances = defaultdict(set)
     for problem in problems:
         instances[problem.prompt].add((problem.instance, problem.answer))
-        hash(problem.instance)
+        assert isinstance(hash(problem.instance), int)
     assert all(len(found) == 1 for found in instances.values())
 
 
@@ -154,7 +154,7 @@ def test_instances_know_neither_names_nor_wording(problems):
         structure, *parts = problem.instance
         assert structure == problem.structure
         assert not NAMES.intersection(parts)
-        assert sum(isinstance(part, int) for part in parts) >= 3
+        assert sum(isinstance(part, int) for part in parts) >= 2
 
 
 @pytest.mark.parametrize("structure", math.STRUCTURES)

@@ -7,10 +7,9 @@ errors, models.
 from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.loop import Request, decode, decode_one
 from jacobi_forcing.decoding.noise import Noise
-from jacobi_forcing.decoding.strategies import STRATEGIES, make_strategy
+from jacobi_forcing.decoding.strategies import make_strategy
 
 __all__ = [
-    "STRATEGIES",
     "Finished",
     "Forward",
     "Noise",

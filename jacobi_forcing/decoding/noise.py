@@ -3,9 +3,8 @@
 import random
 from collections.abc import Sequence
 
+from jacobi_forcing.config import NOISE_SOURCES
 from jacobi_forcing.errors import ConfigError
-
-SOURCES = ("text", "vocabulary")
 
 
 class Noise:
@@ -19,8 +18,8 @@ class Noise:
     """
 
     def __init__(self, source: str, vocab_tokens: int, seed: int | str):
-        if source not in SOURCES:
-            raise ConfigError(f"noise is {source!r}, must be one of {', '.join(SOURCES)}.")
+        if source not in NOISE_SOURCES:
+            raise ConfigError(f"noise is {source!r}, must be one of {', '.join(NOISE_SOURCES)}.")
         self.source = source
         self.vocab_tokens = vocab_tokens
         self.random = random.Random(seed)

@@ -8,6 +8,7 @@ behind the wrong ones. Guesses only ever change how many forwards an answer take
 from collections.abc import Sequence
 from typing import Protocol
 
+from jacobi_forcing.config import STRATEGIES
 from jacobi_forcing.decoding.noise import Noise
 from jacobi_forcing.errors import ConfigError
 
@@ -97,7 +98,28 @@ class Window:
         self.draft = tail
 
 
-STRATEGIES = ("autoregressive", "jacobi", "window")
+class PromptLookup:
+    """The draft-free rival: copy what followed the text's last tokens when they last occurred.
+
+    A baseline that shows how much of a speed-up is owed to text that repeats itself.
+    """
+
+    NGRAM_TOKENS = 3
+
+    def __init__(self, block_size: int):
+        self.num_guesses = block_size - 1
+
+    def guess(self, text: Sequence[int], offset: int, limit: int) -> list[int]:
+        """Propose the continuation of the latest earlier place with the same last three tokens."""
+        n = self.NGRAM_TOKENS
+        key = list(text[-n:])
+        for start in range(len(text) - n - 1, -1, -1):
+            if list(text[start : start + n]) == key:
+                return list(text[start + n : start + n + min(self.num_guesses, limit)])
+        return []
+
+    def observe(self, num_accepted: int, tail: list[int]) -> None:
+        """Nothing to learn: the text holds it all."""
 
 
 def make_strategy(name: str, block_size: int, noise: Noise) -> Strategy:
@@ -117,4 +139,6 @@ def make_strategy(name: str, block_size: int, noise: Noise) -> Strategy:
         return Jacobi(block_size, noise)
     if name == "window":
         return Window(block_size, noise)
+    if name == "prompt-lookup":
+        return PromptLookup(block_size)
     raise ConfigError(f"strategy is {name!r}, must be one of {', '.join(STRATEGIES)}.")

@@ -15,5 +15,5 @@ class Problem:
     instance: tuple
     prompt: str  # given to the model; ends in a newline
     answer: str  # a reference answer, no trailing newline
-    # math: {"answer": "42"}; code: {"function": name, "tests": [[args, expected], ...]}
+    # For math {"answer": "42"}, for code {"function": name, "tests": [[args, expected], ...]}.
     check: dict

@@ -112,9 +112,9 @@ class BaseTrainer(Trainer):
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--vocab-size", type=int, default=1024)
+    parser.add_argument("--vocab-size", type=int, default=768)
     parser.add_argument("--hidden-size", type=int, default=256)
-    parser.add_argument("--num-layers", type=int, default=5)
+    parser.add_argument("--num-layers", type=int, default=4)
     parser.add_argument("--row-tokens", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--max-steps", type=int, default=5000)
@@ -152,6 +152,9 @@ def main() -> None:
         )
     )
     print(f"{model.num_parameters():,} parameters")
+    last = get_last_checkpoint(str(args.out))
+    # A run that continues deals itself new problems instead of skipping through the old ones.
+    data_seed = args.seed + (int(Path(last).name.split("-")[-1]) if last else 0)
     trainer = BaseTrainer(
         model=model,
         args=TrainingArguments(
@@ -176,9 +179,9 @@ def main() -> None:
             ignore_data_skip=True,
             seed=args.seed,
         ),
-        train_dataset=PackedProblems(tokenizer, args.row_tokens, args.prompt_weight, args.seed),
+        train_dataset=PackedProblems(tokenizer, args.row_tokens, args.prompt_weight, data_seed),
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(args.out)))
+    trainer.train(resume_from_checkpoint=last)
     model.save_pretrained(final)
     tokenizer.save_pretrained(final)
     print(f"saved {final}")

@@ -4,12 +4,12 @@ from random import Random
 
 from jacobi_forcing.problems.code.craft import CALL, RESULT, Sketch, use_loop
 from jacobi_forcing.problems.code.words import (
+    GOODS,
     LISTS,
-    MONEY,
     PHYSICAL,
+    PRICES,
     SHORT_WORDS,
     TEXTS,
-    label,
     measure,
     numbers,
 )
@@ -63,7 +63,7 @@ def grade(rng: Random) -> Sketch:
 
 def discount_steps(rng: Random) -> Sketch:
     """A price that gets cheaper from two amounts on."""
-    price, pieces = rng.choice(MONEY), label(rng).many
+    price, pieces = rng.choice(PRICES), rng.choice(GOODS).many
     few, many = sorted(rng.sample(range(3, 60), 2))
     small, large = sorted(rng.sample(range(2, 60), 2))
     due = rng.choice(("total", "due", "sum_due", "full", "gross"))
@@ -87,9 +87,9 @@ def discount_steps(rng: Random) -> Sketch:
             f"Write {name}({price}, {pieces}). The product gets a discount of {small} percent for"
             f" at least {few} {pieces} and of {large} percent for at least {many}, discount"
             f" rounded down.",
-            f"One costs {price}. Who takes {few} {pieces} or more saves {small} percent, from"
-            f" {many} on it is {large} percent; what is saved is a whole number. Write"
-            f" {name}({price}, {pieces}).",
+            f"Each of the {pieces} costs {price}. Who takes {few} {pieces} or more saves {small}"
+            f" percent, from {many} on it is {large} percent; what is saved is a whole number."
+            f" Write {name}({price}, {pieces}).",
             f"{CALL} comes to {RESULT}. There is {small} percent off from {few} {pieces} and"
             f" {large} percent off from {many}, in whole numbers. Write {name}({price}, {pieces}).",
             f"{name}({price}, {pieces}):\n- {due} is the product\n- {many} or more: minus {large}"

@@ -16,7 +16,7 @@ def digit_sum(rng: Random) -> Sketch:
     """Sum of the digits on one side of a limit."""
     one, limit, factor = rng.choice(CODES), rng.randint(2, 8), rng.randint(2, 9)
     large = rng.random() < 0.5
-    sign, side = (">", "greater") if large else ("<", "smaller")
+    sign, side, where = (">", "greater", "above") if large else ("<", "smaller", "under")
     total = rng.choice(SUMS)
     name = rng.choice(
         (f"{one}_digits", f"digit_sum_of_{one}", f"add_{one}_digits", f"checksum_{one}")
@@ -45,7 +45,7 @@ def digit_sum(rng: Random) -> Sketch:
         name=name,
         args={one: "int"},
         returns="int",
-        doc=f"Weigh each digit {'above' if large else 'under'} {limit} by {factor} and add them up.",
+        doc=f"Weigh each digit {where} {limit} by {factor} and add them up.",
         body=body,
         tellings=(
             f"Write {name}({one}) that sums the digits {side} than {limit} of a whole number, each"

@@ -188,7 +188,13 @@ def longest_streak(rng: Random) -> Sketch:
             [len(list(group)) for good, group in groupby(map(test.holds, values)) if good],
             default=0,
         ),
-        inputs=[[test.numbers(rng, n)] for n in (5, 7, 9)] + [[[]], [test.failing(rng)]],
+        inputs=[
+            [test.numbers(rng, 5)],
+            [test.numbers(rng, 9)],
+            [[test.turn - 1, test.turn, test.turn + 1]],
+            [[]],
+            [test.failing(rng)],
+        ],
         facts=(test.code,),
     )
 
@@ -200,7 +206,7 @@ def guarded_balance(rng: Random) -> Sketch:
     top = rng.random() < 0.5
     bound = bound + 70 if top else bound
     pick, word = (min, "above") if top else (max, "below")
-    balance = rng.choice(("balance", "store", "saldo", "account", "fund"))
+    balance = rng.choice(("balance", "store", "purse", "account", "fund"))
     name = rng.choice((f"apply_{many}", f"final_{balance}", f"{balance}_after", f"book_{many}"))
 
     def reference(values: list[int]) -> int:
@@ -241,7 +247,7 @@ def guarded_balance(rng: Random) -> Sketch:
             [[bound - start + (9 if top else -9), rng.randint(-6, -1) if top else 7]],
             [numbers(rng, 5, -30, 30)],
             [[]],
-            [[bound - start, 1, -1]],
+            [[bound - start + 1]],
         ],
         facts=(start, bound),
     )

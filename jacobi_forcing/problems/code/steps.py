@@ -166,14 +166,12 @@ def savings_growth(rng: Random) -> Sketch:
     goal, percent, extra = rng.choice(MONEY), rng.randint(5, 50), rng.randint(3, 60)
     start = rng.randint(10, 90)
     years = rng.choice(("years", "months", "weeks", "rounds", "days"))
-    savings = rng.choice(("savings", "money", "coins", "funds", "capital"))
+    savings = rng.choice(("savings", "coins", "funds", "reserves", "chips", "points"))
     name = rng.choice((f"{years}_to_{goal}", f"{years}_needed", f"grow_{savings}", f"reach_{goal}"))
 
-    def reference(target: int) -> int:
-        states = [start]
-        while states[-1] < target:
-            states.append(states[-1] + (states[-1] * percent) // 100 + extra)
-        return len(states) - 1
+    states = [start]
+    while states[-1] < 10_000:
+        states.append(states[-1] + (states[-1] * percent) // 100 + extra)
 
     return Sketch(
         name=name,
@@ -191,7 +189,7 @@ def savings_growth(rng: Random) -> Sketch:
         tellings=(
             f"Write {name}({goal}). The {savings} begin at {start} and each of the {years} brings"
             f" {percent} percent interest, rounded down, plus {extra}. Return how many {years} it"
-            f" takes to have {goal}.",
+            f" takes to reach the {goal}.",
             f"With {start} as first {savings}, {percent} percent whole interest and {extra} added"
             f" per step, how many {years} pass until {goal} is reached? Write {name}({goal}).",
             f"{CALL} gives {RESULT}, the {years} until {goal} is reached. The {savings} start at"
@@ -201,14 +199,8 @@ def savings_growth(rng: Random) -> Sketch:
             f" percent, rounded down, and {extra}\n- stop at {goal} or more\n- return the {years}",
         ),
         asks=[use_while(rng), "Store what the percentage brings in interest."],
-        reference=reference,
-        inputs=[
-            [start + rng.randint(60, 90)],
-            [start],
-            [start + 1],
-            [start + rng.randint(200, 400)],
-            [start + start * percent // 100 + extra],
-        ],
+        reference=lambda target: sum(state < target for state in states),
+        inputs=[[states[2] - 1], [start], [states[6] + 1], [states[5]], [states[1] + 1]],
         facts=(start, percent, extra),
     )
 

@@ -74,21 +74,21 @@ def join_long(rng: Random) -> Sketch:
     """Words of a minimal length, tidied up and joined."""
     one, many = label(rng)
     size, sign = rng.randint(2, 9), rng.choice((", ", " - ", "; ", " / ", " and ", " + "))
-    change, word = rng.choice((("upper", "upper"), ("title", "title")))
+    word = rng.choice(("upper", "title"))
     kept = rng.choice(LISTS)
     short = rng.random() < 0.5
-    symbol, span = ("<", "fewer") if short else (">", "more")
+    symbol, span, where = ("<", "fewer", "under") if short else (">", "more", "over")
     name = rng.choice((f"join_{many}", f"list_{many}", f"{many}_line", f"show_{many}"))
     return Sketch(
         name=name,
         args={many: "list[str]"},
         returns="str",
-        doc=f"Put the {many} {'under' if short else 'over'} {size} letters on one line, in {word} case.",
+        doc=f"Put the {many} {where} {size} letters on one line, in {word} case.",
         body=(
             f"{kept} = []",
             f"for {one} in {many}:",
             f"    if len({one}) {symbol} {size}:",
-            f"        {kept}.append({one}.{change}())",
+            f"        {kept}.append({one}.{word}())",
             f'return "{sign}".join({kept})',
         ),
         tellings=(
@@ -108,16 +108,16 @@ def join_long(rng: Random) -> Sketch:
         ),
         asks=[use_loop(rng), f"Collect them in {kept}."],
         reference=lambda values: sign.join(
-            getattr(v, change)() for v in values if v and (len(v) < size if short else v[size:])
+            getattr(v, word)() for v in values if v and (len(v) < size if short else v[size:])
         ),
         inputs=[
             [rng.sample([*sample_words(rng, 2), "m" * size, "n" * (size + 1)], 4)],
-            [sample_words(rng, 3) + ["p" * (size - 1), "q" * (size + 1)]],
+            [[*sample_words(rng, 3), "p" * (size - 1), "q" * (size + 1)]],
             [sample_words(rng, 5)],
             [[]],
             [["s" * size]],
         ],
-        facts=(size, sign, change, short),
+        facts=(size, sign, word, short),
     )
 
 
@@ -168,6 +168,7 @@ def extreme_word(rng: Random) -> Sketch:
             [["k" * (limit + 1), "l" * (limit + 1), "m" * (limit - 1), "n" * (limit + 2)]],
             [[]],
             [["o" * (limit - 1)]],
+            [["p" * (limit - 1), "q" * limit]],
         ],
         facts=(word, fallback, limit),
     )

@@ -57,7 +57,7 @@ def tally(rng: Random) -> Sketch:
             v: n * weight for v, n in Counter(values).items() if len(v) >= least
         },
         inputs=[
-            [rng.choices(sample_words(rng, 2), k=3) + ["u" * least]],
+            [[*rng.choices(sample_words(rng, 2), k=3), "u" * least]],
             [["v" * (least - 1), *rng.choices(sample_words(rng, 3), k=4)]],
             [rng.choices(["w" * least, "w" * (least + 1)], k=5)],
             [[]],
@@ -214,12 +214,15 @@ def best_entry(rng: Random) -> Sketch:
     """The key with the largest or smallest value."""
     key, (one, _) = label(rng).one, measure(rng)
     limit = rng.randint(10, 90)
-    word, sign = rng.choice((("largest", ">"), ("smallest", "<")))
-    start = 0 if word == "largest" else 1000
+    # The record starts beyond every number, the bar keeps out what would win too easily.
+    start, word, sign, cap, bar, where = rng.choice(
+        (
+            (0, "largest", ">", "at most", ">", "above"),
+            (1000, "smallest", "<", "at least", "<", "under"),
+        )
+    )
     table, best = f"{one}_of", rng.choice(("winner", "leader", "choice", "found"))
     name = rng.choice((f"{word}_{one}", f"{key}_with_{word}_{one}", f"top_{key}", f"{best}_{key}"))
-    cap = "at most" if word == "largest" else "at least"
-    skip = ">" if word == "largest" else "<"
 
     def reference(values: dict[str, int]) -> str:
         fits = {k: v for k, v in values.items() if (v <= limit if start == 0 else v >= limit)}
@@ -234,11 +237,11 @@ def best_entry(rng: Random) -> Sketch:
         name=name,
         args={table: "dict[str, int]"},
         returns="str",
-        doc=f"Decide which {key} leads, barring any {one} {'above' if start == 0 else 'under'} {limit}.",
+        doc=f"Decide which {key} leads, barring any {one} {where} {limit}.",
         body=(
             f'{best}, record = "", {start}',
             f"for {key}, {one} in {table}.items():",
-            f"    if {one} {skip} {limit}:",
+            f"    if {one} {bar} {limit}:",
             "        continue",
             f"    if {one} {sign} record:",
             f"        {best}, record = {key}, {one}",
@@ -274,9 +277,7 @@ def group_words(rng: Random) -> Sketch:
     """Words put into a dictionary of lists by one of their letters."""
     (one, many), least = label(rng), threshold(rng, 2, 6)
     table, (place, said) = rng.choice(_TABLES), rng.choice(((0, "first"), (-1, "last")))
-    letter = rng.choice(
-        ("letter", "start" if place == 0 else "end", "key", "initial" if place == 0 else "tail")
-    )
+    letter = rng.choice(("letter", "start" if place == 0 else "end", "sign", "mark"))
     name = rng.choice((f"group_{many}", f"{many}_by_{said}", f"index_{many}", f"{one}_groups"))
 
     def reference(values: list[str]) -> dict[str, list[str]]:
@@ -303,7 +304,7 @@ def group_words(rng: Random) -> Sketch:
             f"Write {name}({many}) that groups strings by their {said} letter in a dictionary of"
             f" lists. The length has to be {least.text}, and empty ones are skipped.",
             f"A card box sorts {many} by {said} letter. Write {name}({many}) for a dictionary of"
-            f" lists holding each {one} that is not empty and has a length {least.text}.",
+            f" lists holding each {one} that is not empty and whose length is {least.text}.",
             f"{CALL} gives {RESULT}. The key is the {said} letter, the length of a {one} must be"
             f" {least.text} and not zero. Write {name}({many}).",
             f"- {name} takes {many}\n- use each {one} whose length is {least.text} and that is not"

@@ -86,7 +86,7 @@ def sum_of_powers(rng: Random) -> Sketch:
         name=name,
         args={many: "list[int]"},
         returns="int",
-        doc=f"Add up the {word}s of all {many} that are {test.doc}.",
+        doc=f"Add up the {word}s of all those {many} that are {test.doc}.",
         body=body,
         tellings=(
             f"Given a list {many}, take every number that is {test.text}, {word} it and return the"
@@ -163,8 +163,8 @@ def first_position(rng: Random) -> Sketch:
         reference=reference,
         inputs=[
             [test.failing(rng, 2) + test.numbers(rng, 3)],
-            [test.numbers(rng, 5)],
-            [test.failing(rng, 4) + test.numbers(rng, 4)],
+            [[test.turn + 1, test.turn, test.turn - 1]],
+            [[*test.failing(rng, 4), test.turn - 1, test.turn, test.turn + 1]],
             [[]],
             [test.failing(rng)],
         ],

@@ -64,6 +64,13 @@ PHYSICAL = _words(
     "speed temperature volume weight width"
 )
 
+#: Things with a price, and what the price of one may be called.
+GOODS = _nouns(
+    "basket book bottle box brush cake candle chair coat cup flower game jacket key lamp mug "
+    "pencil plant plate ring rug shirt shoe stool tent ticket tool toy vase"
+)
+PRICES = _words("amount charge cost fee price rate tariff")
+
 #: Everyday words that fill the test lists and texts.
 SAMPLE_WORDS = _words(
     "acorn amber anchor apple arch autumn basil beach berry birch blue bread bridge button cabin "

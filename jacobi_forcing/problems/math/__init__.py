@@ -8,12 +8,14 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from ..problem import Problem
-from . import home, people, school, sharing, shopping, travel
+from . import changes, home, money, people, school, sharing, shopping, travel
 
 STRUCTURES: dict[str, Callable[[random.Random], Problem]] = {
     **shopping.STRUCTURES,
+    **money.STRUCTURES,
     **sharing.STRUCTURES,
     **travel.STRUCTURES,
+    **changes.STRUCTURES,
     **home.STRUCTURES,
     **people.STRUCTURES,
     **school.STRUCTURES,

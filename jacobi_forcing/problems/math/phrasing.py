@@ -3,16 +3,18 @@
 A structure owns several tellings. They are written as plain text, separated by blank lines:
 
     {p} has {a fruit} and {q} has [only |]{b fruit}. How many do they have together?
+    > The fruit of both people has to be added.
     - Put side by side, the {fruit} make {a} + {b} = {total}.
     = {total fruit}
 
-First comes the prompt, then one line per step of the answer, last what the answer is. Indented
-lines go on with the line before. Three things stand for text that is filled in:
+First comes the prompt, then the plan of the answer, one line per step of it, and the result.
+Indented lines go on with the line before. Four things stand for text that is filled in:
 
-* `{a}` is a number, `{a fruit}` counts a drawn noun, `{a hour}` a plain one, and `{a $}` is money.
+* `{a}` is a number, `{a fruit}` counts a drawn noun, `{a hour}` a plain one, `{a $}` is money.
   `{a #}` is always in digits, `{k times}` may be "twice", `{f share}` may be "a third".
-* `{fruit}` is a drawn noun in the plural, `{fruit.one}` and `{fruit.a}` are its singular. `{fruit2}`
-  is another noun of that theme. `{p}`, `{q}` and `{r}` are people, with `{p.he}` and so on.
+* `{fruit}` is a drawn noun in the plural, `{fruit.one}` and `{fruit.a}` are its singular.
+  `{fruit2}` is another noun of that theme.
+* `{p}`, `{q}` and `{r}` are people, with `{p.he}` and so on.
 * `[this|that]` is a choice. Only prompts have them: an answer has to follow from its prompt.
 
 Sentences get their capital letter afterwards, so `{p.he}` may open one.
@@ -41,6 +43,7 @@ class Telling:
     """One way to tell the story of a structure and to explain its answer."""
 
     prompt: str
+    plan: str
     steps: tuple[str, ...]
     result: str
 
@@ -73,14 +76,21 @@ class Layout:
     bullet: str = ""
     separator: str = "\n"
 
-    def set_out(self, steps: list[str]) -> str:
-        """Join the steps of an answer."""
+    def set_out(self, plan: str, steps: list[str]) -> str:
+        """Join the plan and the steps of an answer."""
         lines = (self.bullet.format(i) + step for i, step in enumerate(steps, start=1))
-        return self.separator.join(lines)
+        return self.separator.join((plan, *lines))
 
 
 PROSE = Layout(
-    ("", "", "", "Explain in full sentences.", "Explain your thinking.", "Tell me how you know."),
+    (
+        "",
+        "",
+        "",
+        "Explain in full sentences.",
+        "Explain your thinking.",
+        "Explain how you find out.",
+    ),
     separator=" ",
 )
 LISTS = (
@@ -149,6 +159,7 @@ def tell(
     layout = PROSE if rng.random() < 0.4 else rng.choice(LISTS)
     story = _CHOICE.sub(lambda match: rng.choice(match[1].split("|")), telling.prompt)
     story = _fill(story, slots, spelled=rng.random() < 0.3)
+    plan = _fill(telling.plan, slots)
     steps = [_fill(step, slots) for step in telling.steps]
     result = _fill(telling.result, slots)
     return Problem(
@@ -156,7 +167,7 @@ def tell(
         structure=structure,
         instance=(structure, *key),
         prompt=_ask(rng, story, layout) + "\n",
-        answer=f"{layout.set_out(steps)}\nAnswer: {result}",
+        answer=f"{layout.set_out(plan, steps)}\nAnswer: {result}",
         check={"answer": str(answer)},
     )
 
@@ -211,5 +222,6 @@ def _telling(block: str) -> Telling:
             lines[-1] += " " + line.strip()
         else:
             lines.append(line)
-    prompt, *steps, result = lines
-    return Telling(prompt, tuple(step.removeprefix("- ") for step in steps), result[2:])
+    prompt, *answer = lines
+    plan, *steps, result = (line[2:] for line in answer)  # without "> ", "- " and "= "
+    return Telling(prompt, plan, tuple(steps), result)

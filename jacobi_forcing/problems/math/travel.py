@@ -1,4 +1,4 @@
-"""Problems about distances, speeds, stops and passengers."""
+"""Problems about distances, speeds and arrivals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .phrasing import tell, tellings
 TWO_LEGS = tellings("""
 {p} walks for {h hour} at {v} km per hour and then [takes a bicycle|borrows a bicycle] and rides for
   {g hour} at {w} km per hour. How far does {p} get?
+> Speed times hours gives the way, once on foot and once by bicycle.
 - Walking brings {p} {v} x {h} = {first} km along the way.
 - By bicycle {p.he} covers a further {w} x {g} = {second} km.
 - The whole tour is the sum of the two parts, {first} + {second} = {total} km.
@@ -17,13 +18,15 @@ TWO_LEGS = tellings("""
 
 How many kilometers long is the river trip of {p} and {q}? They paddle {h hour} at a speed of {v} km
   per hour [in the morning|before lunch]. In the afternoon they manage {w} km per hour for {g hour}.
+> The day has a quick and a slow half, and each has its own distance.
 - Before noon {p} and {q} paddle {h} x {v} = {first} km.
 - At the other speed they add {g} x {w} = {second} km in the afternoon.
 - From start to end the river trip measures {first} + {second} = {total} km.
 = {total} km
 
-A [snail|beetle|tortoise] crosses the garden of {p}. For {h minute} it crawls {v} cm every minute.
-  After a rest it crawls {w} cm every minute for {g} minutes more. Find the distance in cm.
+A [snail|beetle|tortoise] crosses {p}'s garden. For {h minute} it crawls {v} cm every minute. After
+  a rest it crawls {w} cm every minute for {g} minutes more. Find the distance in cm.
+> The rest in between does not move it, so there are two stretches to count.
 - Crawling for {h} minutes, the animal makes {h} x {v} = {first} cm.
 - Rested, it goes on for {g} x {w} = {second} cm.
 - Its path across the garden is {first} + {second} = {total} cm in length.
@@ -31,6 +34,7 @@ A [snail|beetle|tortoise] crosses the garden of {p}. For {h minute} it crawls {v
 
 {p} runs on {h day} of the week, {v} km each time, and {q} runs on {g day}, {w} km each time. [Their
   coach|A friend] adds up all these kilometers. What is the sum?
+> The list of the coach has one line for each runner, with days and kilometers.
 - On the days when {p} trains, {p.he} collects {h} x {v} = {first} km.
 - {q} comes to {g} x {w} = {second} km in the same week.
 - The coach writes down {first} + {second} = {total} km for the two runners.
@@ -39,6 +43,7 @@ A [snail|beetle|tortoise] crosses the garden of {p}. For {h minute} it crawls {v
 The road from {town} to the sea has a hilly part and a flat part. {p} [cycles|rides a pony] through
   the hills for {h hour} at {v} km an hour, and over the flat part for {g hour} at {w} km an hour.
   How long is the road?
+> Both parts of the road follow from how fast and how long {p} travels.
 - The hilly part has a length of {v} x {h} = {first} km.
 - For the flat part we find {w} x {g} = {second} km.
 - To reach the sea {p} must travel {first} + {second} = {total} km.
@@ -48,6 +53,7 @@ The road from {town} to the sea has a hilly part and a flat part. {p} [cycles|ri
 COMMUTE = tellings("""
 {p} lives {d} km from school and goes there and back on {n day} of the week. [On {day}|At the
   weekend] {p.he} also makes a trip of {e} km. How many km is that in the week?
+> Every school day has two equal ways, and the extra trip happens just once.
 - Going to school and home again is 2 x {d} = {both} km.
 - In {n} days of school this becomes {both} x {n} = {daily} km.
 - Together with the other trip, {p} travels {daily} + {e} = {total} km.
@@ -55,6 +61,7 @@ COMMUTE = tellings("""
 
 A mail carrier drives from {town} to a farm and returns on the same road, {d} km each way. She does
   that {n} times and then drives {e} km to [the garage|her sister]. What distance does she drive?
+> The road to the farm is used in both directions, and the last drive in one only.
 - One round to the farm has {d} + {d} = {both} km, out and home.
 - She makes {n} rounds, hence {both} x {n} = {daily} km for the mail.
 - The last drive must be added: {daily} + {e} = {total} km.
@@ -62,6 +69,7 @@ A mail carrier drives from {town} to a farm and returns on the same road, {d} km
 
 How far does {p} swim in all? The lake is {d} meters wide [at this spot|near the bridge]. {p} swims
   across and back {n} times, then {p.he} swims another {e} meters along the shore.
+> We count the crossings in pairs and put the shore at the end.
 - Across and back means 2 x {d} = {both} meters of swimming.
 - Doing so {n} times gives {p} {both} x {n} = {daily} meters.
 - With the way along the shore it is {daily} + {e} = {total} meters.
@@ -70,14 +78,16 @@ How far does {p} swim in all? The lake is {d} meters wide [at this spot|near the
 The distance between the [house|cabin] and the well is {d} steps. {p} fetches water {n} times,
   always walking to the well and home again. Later {p.he} takes {e} steps to the barn. How many
   steps are these?
+> A bucket of water always costs the same way, out and home.
 - For one bucket of water {p} walks {d} + {d} = {both} steps.
-- {n} buckets need {both} x {n} = {daily} steps between the house and the well.
+- Fetching {n} buckets takes {both} x {n} = {daily} steps between the house and the well.
 - When the barn is included, {p} has made {daily} + {e} = {total} steps.
 = {total} steps
 
 {p} visits {p.his} {relative.one} on {n day} this month. It is a ride of {d} miles each way [by
   bus|by train]. Besides this, {p} rides {e} miles to see {q}. How many miles does {p} ride this
   month?
+> Every visit means riding twice, and the way to {q} is added afterwards.
 - A visit to the {relative.one} and the ride home are 2 x {d} = {both} miles.
 - Over {n} visits {p} rides {both} x {n} = {daily} miles.
 - Seeing {q} as well makes it {daily} + {e} = {total} miles.
@@ -85,9 +95,10 @@ The distance between the [house|cabin] and the well is {d} steps. {p} fetches wa
 """)
 
 ARRIVAL = tellings("""
-{vehicle.a} leaves {town} at {start #}:00. It runs for {h hour}, then for {g hour} more, and on the
+{carrier.a} leaves {town} at {start #}:00. It runs for {h hour}, then for {g hour} more, and on the
   way it makes {n} stops of half an hour. At what hour of the day (0 to 24) does it arrive?
-- Moving takes the {vehicle.one} {h} + {g} = {moving} hours.
+> Driving and standing still both take time, and we need the sum of the two.
+- Moving takes the {carrier.one} {h} + {g} = {moving} hours.
 - The stops of half an hour add up to {n} / 2 = {rest} hours.
 - For the whole trip it needs {moving} + {rest} = {whole} hours.
 - Starting at {start}, it arrives at {start} + {whole} = {end} on the 24-hour clock.
@@ -96,6 +107,7 @@ ARRIVAL = tellings("""
 {p} drives {vehicle.a} to {town}. {p.he} sets off at {start #} o'clock in the morning, drives {h
   hour}, has {n} half-hour breaks [and some tea|with coffee], and drives {g hour} more. What does a
   24-hour clock show when {p} arrives?
+> We follow {p}'s day from setting off to switching off the engine.
 - First add the hours at the wheel, {h} + {g} = {moving}.
 - Two breaks make one hour, so {p} rests for {n} / 2 = {rest} hours.
 - Between leaving and arriving there are {moving} + {rest} = {whole} hours.
@@ -105,6 +117,7 @@ ARRIVAL = tellings("""
 When will the {vehicle.one} reach {town}? It starts at {start #}:00 and is on the road for {h hour}
   before and {g hour} after lunch. It [also loses|loses] half an hour at each of {n} road works.
   Give the hour from 0 to 24.
+> The road works make the trip longer, so they are counted besides the driving.
 - Before and after lunch it is on the road for {h} + {g} = {moving} hours.
 - At the road works it loses {n} / 2 = {rest} hours.
 - This means {moving} + {rest} = {whole} hours until {town}.
@@ -114,18 +127,20 @@ When will the {vehicle.one} reach {town}? It starts at {start #}:00 and is on th
 {p} repairs {vehicle.a}. {p.he} begins at {start #}:00, spends {h hour} on the engine and {g hour}
   on the doors, and rests {n} times for half an hour. At which hour of a 24-hour day is {p}
   [done|ready]?
+> Working and resting make up the time that {p} spends with the {vehicle.one}.
 - Engine and doors keep {p} busy for {h} + {g} = {moving} hours.
 - Resting half an hour {n} times takes {n} / 2 = {rest} hours.
 - All of this is finished within {moving} + {rest} = {whole} hours.
 - {p} can put the tools away at {start} + {whole} = {end}.
 = {end}
 
-The [old|new|little] {vehicle.one} goes from {town} over the hills in {h hour} and on to the coast
+The [old|new|little] {carrier.one} goes from {town} over the hills in {h hour} and on to the coast
   in {g hour}. It waits half an hour at each of {n} stations. If it departs at {start #}:00, what
   hour (0 to 24) is it at the coast?
+> The trip has two parts on the move and some waiting in between.
 - Hills and coast together need {h} + {g} = {moving} hours.
 - Waiting costs half an hour each time, {n} / 2 = {rest} hours.
-- The {vehicle.one} is under way for {moving} + {rest} = {whole} hours.
+- The {carrier.one} is under way for {moving} + {rest} = {whole} hours.
 - We count on from the departure: {start} + {whole} = {end}.
 = {end}
 """)
@@ -134,6 +149,7 @@ TIME_LEFT = tellings("""
 {p} has to ride {total} km to {town}. For the first {h hour} {p.he} rides {v} km an hour. [Then it
   rains|After that the wind turns], and {p.he} only thinks about arriving, now at {w} km an hour.
   How many hours does the rest take?
+> How long the rest takes depends on the way that is still in front of {p}.
 - In the first hours {p} rides {v} x {h} = {done} km.
 - On the signs to {town} one reads {total} - {done} = {gap} km now.
 - With the new speed this takes {gap} / {w} = {k} hours.
@@ -142,6 +158,7 @@ TIME_LEFT = tellings("""
 A road of {total} meters must be [painted|cleaned|swept]. One team does {v} meters an hour and stops
   after {h hour}. A second team, which does {w} meters an hour, finishes the job. How many hours
   does it work?
+> We need the part that the second team finds when it begins.
 - The first team takes care of {h} x {v} = {done} meters.
 - It leaves {total} - {done} = {gap} meters of the road to the others.
 - They are busy for {gap} / {w} = {k} hours until everything is finished.
@@ -149,6 +166,7 @@ A road of {total} meters must be [painted|cleaned|swept]. One team does {v} mete
 
 How many more days will {p} and {q} hike? Their path is {total} km long. They [have walked|walked]
   {v} km per day for {h day}. From now on they want to walk {w} km per day.
+> The plan for the next days follows from what is left of the path.
 - So far the two have put {h} x {v} = {done} km behind them.
 - Before them lie {total} - {done} = {gap} km of the path.
 - Walking {w} km a day, {p} and {q} arrive after {gap} / {w} = {k} more days.
@@ -156,6 +174,7 @@ How many more days will {p} and {q} hike? Their path is {total} km long. They [h
 
 {p} knits a scarf with {total} rows. On each of the first {h day} {p.he} makes {v} rows. [Later|In
   the holidays] {p.he} makes {w} rows a day. After how many of these later days is the scarf done?
+> What {p} made early on does not have to be made again, so we look at the open rows.
 - The early days give the scarf {v} x {h} = {done} rows.
 - Rows that {p} still has to knit: {total} - {done} = {gap}.
 - Doing {w} in a day, {p} needs {gap} / {w} = {k} days for them.
@@ -164,53 +183,17 @@ How many more days will {p} and {q} hike? Their path is {total} km long. They [h
 The pool [behind the house|of the school] holds {total} buckets of water. {p} carries {v} buckets an
   hour for {h hour}. Then {q} takes over with {w} buckets an hour. How many hours does {q} need to
   fill it?
+> {q} has to fill whatever {p} has not filled.
 - {p} pours in {h} x {v} = {done} buckets before the change.
 - The pool can take {total} - {done} = {gap} buckets more.
 - That keeps {q} going for {gap} / {w} = {k} hours.
 = {k hour}
 """)
 
-RIDERS = tellings("""
-{vehicle.a} leaves {town} with {n} people on board. At the first stop {a} get off and {b} get on. At
-  the second stop {c} more get off. How many people [are on board now|ride on]?
-- After {a} people have left, there are {n} - {a} = {one} on board.
-- New riders join them, so the {vehicle.one} carries {one} + {b} = {two}.
-- Past the second stop the number is {two} - {c} = {left}.
-= {left} people
-
-How many passengers does the {vehicle.one} have in the end? It [starts|sets off] with {n}. In {town}
-  {a} of them leave it and {b} others come in. A little later {c} passengers leave too.
-- In {town} the number first falls to {n} - {a} = {one}.
-- It rises again when others come in: {one} + {b} = {two}.
-- The last change is {two} - {c} = {left} passengers.
-= {left} passengers
-
-{p} counts the {animal} on a meadow. At noon there are {n}. Then {a} go into the barn, {b} come up
-  from the river, and [at last|by evening] {c} run into the wood. How many does {p} count on the
-  meadow now?
-- The barn takes some of the {animal}, {n} - {a} = {one} stay outside.
-- With the ones from the river {p} counts {one} + {b} = {two}.
-- Since the wood hides a few, the meadow has {two} - {c} = {left}.
-= {left animal}
-
-A library owns {n book}. [On {day}|This week] readers borrow {a} of these, bring {b} others back,
-  and borrow {c} more. What is the number of {book} on the shelf?
-- Readers first carry {a} away, which leaves {n} - {a} = {one}.
-- Then the shelf grows to {one} + {b} = {two} {book}.
-- The second lending makes it {two} - {c} = {left} in the library.
-= {left book}
-
-In the pot of {p}'s game there are {n sticker}. {p} wins {a} from the pot, {q} pays {b} into it, and
-  {r} [happily|finally] wins {c}. How many {sticker} does the pot hold after that?
-- When {p} has won, the pot is down to {n} - {a} = {one}.
-- {q} fills it up to {one} + {b} = {two} again.
-- {r} takes a share too, and {two} - {c} = {left} remain in the pot.
-= {left sticker}
-""")
-
 APART = tellings("""
 {p} and {q} stand {s} km apart and [drive|ride] away from each other, {p} at {v} km an hour and {q}
   at {w} km an hour. What distance lies between them after {h hour}?
+> Going opposite ways, the two speeds work together, and the first distance stays.
 - In one hour their distance grows by {v} + {w} = {both} km.
 - During the whole ride that adds up to {both} x {h} = {grown} km.
 - We also count the km that lay between {p} and {q} at first: {grown} + {s} = {total}.
@@ -219,6 +202,7 @@ APART = tellings("""
 Two boats leave the harbor [of {town}|at noon], one to the north at {v} km per hour and one to the
   south at {w} km per hour. The northern boat had a lead of {s} km. How far apart are they after {h
   hour}?
+> Every hour both boats make the gap wider, and one of them had begun early.
 - North and south together make {v} + {w} = {both} km every hour.
 - After {h} hours this is {both} x {h} = {grown} km of open water.
 - Including the lead, the boats are {grown} + {s} = {total} km apart.
@@ -226,13 +210,15 @@ Two boats leave the harbor [of {town}|at noon], one to the north at {v} km per h
 
 {p} picks {v fruit} a minute and {q} picks {w}. Their basket already has {s fruit} in it. How many
   are in the basket after {h} minutes [of hard work|of picking]?
+> Working at the same time, the two can be seen as one quick picker.
 - As a team they pick {v} + {w} = {both} in each minute.
 - So {h} minutes bring {both} x {h} = {grown} new {fruit}.
 - Including those from before, the basket holds {grown} + {s} = {total}.
 = {total fruit}
 
-How many pages have {p} and {q} printed together? {p}'s machine prints {v} pages a minute, the one
-  of {q} prints {w}. Both run for {h minute}, and {s} pages were [ready|printed] before.
+How many pages have {p} and {q} printed together? {p}'s machine prints {v} pages a minute, {q}'s
+  prints {w}. Both run for {h minute}, and {s} pages were [ready|printed] before.
+> What lay there before is one part, and the new paper is the other.
 - Running side by side, the machines print {v} + {w} = {both} pages a minute.
 - While they run, {both} x {h} = {grown} pages come out.
 - Those that were there before count too, {grown} + {s} = {total} pages.
@@ -240,6 +226,7 @@ How many pages have {p} and {q} printed together? {p}'s machine prints {v} pages
 
 Two hoses fill a pond. The thick hose gives {v} liters a minute and the thin one {w} liters. When
   {p} opens both, the pond holds [only |]{s} liters. How many liters does it hold after {h minute}?
+> The pond has old water in it and gets new water from both hoses at once.
 - Thick and thin hose give {v} + {w} = {both} liters each minute.
 - {p} waits, and {both} x {h} = {grown} liters flow in.
 - On top of the old water this makes {s} + {grown} = {total} liters in the pond.
@@ -289,19 +276,6 @@ def time_left(rng: Random) -> Problem:
     )  # fmt: skip
 
 
-def riders(rng: Random) -> Problem:
-    """Some leave, some join, some leave."""
-    n, b = rng.randint(15, 90), rng.randint(2, 30)
-    a = rng.randint(2, min(30, n - 4))
-    one = n - a
-    two = one + b
-    c = rng.randint(2, min(30, two - 2))
-    return tell(
-        rng, "riders", RIDERS, two - c,
-        n=n, a=a, b=b, c=c, one=one, two=two, left=two - c,
-    )  # fmt: skip
-
-
 def apart(rng: Random) -> Problem:
     """Two rates act together for some time, on top of what was there."""
     v, w, h, s = rng.randint(3, 16), rng.randint(3, 16), rng.randint(2, 5), rng.randint(2, 39)
@@ -317,6 +291,5 @@ STRUCTURES = {
     "commute": commute,
     "arrival": arrival,
     "time_left": time_left,
-    "riders": riders,
     "apart": apart,
 }

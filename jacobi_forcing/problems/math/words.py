@@ -17,7 +17,8 @@ IRREGULAR = {
     "loaf": "loaves",
     "tomato": "tomatoes",
 }
-NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
+NUMBER_WORDS = tuple(_WORDS.split())
 SHARES = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth"}
 
 
@@ -81,6 +82,10 @@ def _nouns(text: str) -> tuple[Noun, ...]:
     return tuple(noun(one.strip()) for one in text.split(","))
 
 
+def _strings(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 def _people(names: str, he: str, him: str, his: str) -> tuple[Person, ...]:
     return tuple(Person(name, he, him, his) for name in names.split())
 
@@ -113,9 +118,15 @@ PEOPLE = _people(
     "his",
 )
 
-# What a slot of that name may hold. Nouns belong to what a problem is; plain strings are colour.
+# What a slot of that name may hold. Nouns belong to what a problem is; plain strings are color.
 THEMES: dict[str, tuple[Noun, ...] | tuple[str, ...]] = {
-    "animal": _nouns("sheep, goat, hen, duck, cow, pig, pony, goose, rabbit, turkey, horse, donkey"),
+    "animal": _nouns(
+        "sheep, goat, hen, duck, cow, pig, pony, goose, rabbit, turkey, horse, donkey"
+    ),
+    "baking": _nouns(
+        "egg, cup of flour, cup of milk, spoon of honey, spoon of butter, lemon, apple, banana, "
+        "spoon of sugar, cup of oats, bar of chocolate, cup of raisins, pinch of salt"
+    ),
     "book": _nouns(
         "novel, detective story, history book, comic book, travel guide, adventure book, "
         "fantasy novel, science book, biography, ghost story, school reader, mystery"
@@ -123,6 +134,10 @@ THEMES: dict[str, tuple[Noun, ...] | tuple[str, ...]] = {
     "bun": _nouns(
         "muffin, bagel, croissant, scone, cupcake, pretzel, bun, cookie, doughnut, bread roll, "
         "brownie, waffle, cinnamon roll, tart, almond cake, pancake"
+    ),
+    "carrier": _nouns(
+        "train, bus, coach, ferry, tram, night train, tour bus, steamboat, school bus, airship, "
+        "express train, night bus, river boat, local train"
     ),
     "clothing": _nouns(
         "shirt, jacket, scarf, sweater, dress, hat, raincoat, pair of boots, pair of gloves, "
@@ -133,10 +148,10 @@ THEMES: dict[str, tuple[Noun, ...] | tuple[str, ...]] = {
         "candle, bracelet, mug, basket, birthday card, paper crane, lantern, bowl, necklace, "
         "wooden spoon, mask, scarf, vase, cushion, bird house, apron"
     ),
-    "day": tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()),
+    "day": _strings("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
     "dish": _nouns(
-        "vegetable soup, fruit salad, lasagna, chocolate cake, apple pie, fish stew, pumpkin pie, "
-        "cheese tart, onion soup, bean stew, rice pudding, curry"
+        "vegetable soup, stew, lasagna, vegetable pie, omelette, casserole, hot pot, "
+        "onion soup, bean stew, salad, curry, risotto"
     ),
     "flower": _nouns(
         "tulip, rose, daisy, fern, cactus, lily, orchid, sunflower, pansy, violet, iris, begonia, "
@@ -147,12 +162,8 @@ THEMES: dict[str, tuple[Noun, ...] | tuple[str, ...]] = {
         "nectarine, pineapple, coconut"
     ),
     "gadget": _nouns(
-        "bicycle, tent, skateboard, guitar, fishing rod, telescope, pair of roller skates, keyboard, "
-        "camera, chess set, scooter, sleeping bag, ukulele, desk lamp, radio, drum"
-    ),
-    "ingredient": _nouns(
-        "egg, cup of flour, tomato, potato, carrot, onion, cup of milk, lemon, spoon of honey, "
-        "cup of rice, spoon of butter, clove of garlic, mushroom, apple"
+        "bicycle, tent, skateboard, guitar, fishing rod, telescope, pair of roller skates, "
+        "keyboard, camera, chess set, scooter, sleeping bag, trumpet, desk lamp, radio, drum"
     ),
     "member": _nouns(
         "pupil, scout, student, camper, dancer, player, singer, guest, visitor, swimmer, runner, "
@@ -163,7 +174,8 @@ THEMES: dict[str, tuple[Noun, ...] | tuple[str, ...]] = {
         "sharpener, sketch pad, envelope, stapler"
     ),
     "relative": _nouns(
-        "mother, father, aunt, uncle, cousin, coach, teacher, neighbor, godmother, godfather"
+        "mother, father, aunt, uncle, coach, teacher, neighbor, godmother, godfather, "
+        "stepmother, stepfather"
     ),
     "room": _nouns(
         "kitchen, bedroom, hall, classroom, workshop, attic, studio, office, playroom, library, "
@@ -177,19 +189,23 @@ THEMES: dict[str, tuple[Noun, ...] | tuple[str, ...]] = {
         "toffee, gummy bear, caramel, mint, lollipop, jelly bean, chocolate, fruit drop, raisin, "
         "walnut, almond, cherry, strawberry, grape"
     ),
-    "town": tuple(
+    "town": _strings(
         """
         Oakford Millbrook Ashton Westfield Brighton Harlow Norwood Eastwick Fairview Greendale
         Kingsley Lakewood Maplewood Newbury Redhill Riverton Stonebridge Summerfield Thornton
         Whitby Elmhurst Clayton Dunmore Bayview Foxley Glenwood Hilltop Ironbridge
-        """.split()
+        """
     ),
     "toy": _nouns(
         "kite, puzzle, toy car, board game, teddy bear, spinning top, rubber duck, skipping rope, "
         "model plane, card game, doll, ball, toy robot, puppet"
     ),
+    "vegetable": _nouns(
+        "tomato, potato, carrot, onion, mushroom, pepper, leek, radish, zucchini, egg, "
+        "turnip, olive, spring onion, eggplant"
+    ),
     "vehicle": _nouns(
-        "train, bus, coach, ferry, van, truck, minibus, tram, camper van, delivery van, night train, "
-        "tour bus, mail van, steamboat"
+        "bus, coach, van, truck, minibus, camper van, delivery van, tour bus, mail van, "
+        "milk truck, fire engine, school bus, jeep, taxi"
     ),
 }

@@ -1,0 +1,155 @@
+"""evaluate: accuracy, tokens per forward and speed on problems, beside the model's own AR decoding."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jacobi_forcing import problems
+from jacobi_forcing.config import EvaluateConfig
+from jacobi_forcing.data.files import write_json
+from jacobi_forcing.data.prompts import encode, read_jsonl
+from jacobi_forcing.data.record import run_record
+from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Decoder, compare, summarize, wilson
+from jacobi_forcing.errors import ConfigError, DataError
+from jacobi_forcing.models import CausalLM
+from jacobi_forcing.problems.problem import Problem
+from jacobi_forcing.problems.scoring import check_answers
+from jacobi_forcing.progress import progress_bar
+from jacobi_forcing.stages.machine import open_model
+
+_BUNDLED_SEED = 0
+_BUNDLED_PER_KIND = 500
+
+
+def run(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluate and write the report; return it.
+
+    Raises:
+        JacobiForcingError: Bad settings or problems, or a model that cannot be loaded.
+    """
+    chosen = load_problems(config)
+    model = open_model(config)
+    if config.block_size > model.context_tokens:
+        raise ConfigError(
+            f"--block-size is {config.block_size}, but {config.model} has a context of only "
+            f"{model.context_tokens} tokens."
+        )
+    prompts = [encode({"prompt": p.prompt}, model.tokenizer, config.problems) for p in chosen]
+    for prompt in prompts:
+        if len(prompt) + config.block_size > model.context_tokens:
+            raise DataError(
+                f"{config.problems}: a prompt of {len(prompt)} tokens leaves no room in the context of "
+                f"{model.context_tokens} tokens."
+            )
+    decoders = [AUTOREGRESSIVE]
+    if config.strategy != "autoregressive":
+        decoders.append(Decoder(config.strategy, config.block_size))
+    with progress_bar("evaluate", len(chosen)) as bar:
+        runs = compare(
+            model,
+            prompts,
+            decoders,
+            max_new_tokens=config.max_new_tokens,
+            noise=config.noise,
+            seed=config.seed,
+            on_prompt=bar.advance,
+        )
+    verdicts = _verdicts(model, chosen, [r.answer for r in runs[-1]])
+    report = _report(config, runs, verdicts)
+    if config.report:
+        write_json(Path(config.report), report)
+    _show(report)
+    return report
+
+
+def load_problems(config: EvaluateConfig) -> list[Problem]:
+    """Load the problems that `config.problems` names.
+
+    Raises:
+        DataError: No such set, or a broken file.
+        ConfigError: The file's answers are code and running code was not allowed.
+    """
+    name = config.problems
+    kinds = {"bundled": list(problems.KINDS), "bundled:math": ["math"], "bundled:code": ["code"]}
+    if name in kinds:
+        limit = config.num_problems or _BUNDLED_PER_KIND * len(kinds[name])
+        per_kind = -(-limit // len(kinds[name]))
+        dealt = [p for k in kinds[name] for p in problems.held_out(k, per_kind, _BUNDLED_SEED)]
+        return dealt[:limit]
+    path = Path(name)
+    if not path.exists():
+        raise DataError(
+            f"{name}: no such problems. Write bundled, bundled:math, bundled:code, or a JSONL file "
+            'whose lines have "prompt" and "check".'
+        )
+    chosen = [_problem(record, where) for where, record in read_jsonl(path)]
+    if not chosen:
+        raise DataError(f"{name}: holds no problems.")
+    if any(p.kind == "code" for p in chosen) and not config.allow_code_execution:
+        raise ConfigError(
+            f"{name}: has problems that are checked by running what the model wrote. Pass "
+            "--allow-code-execution if you want that; it runs in a limited subprocess."
+        )
+    return chosen[: config.num_problems or None]
+
+
+def _problem(record: Any, where: str) -> Problem:
+    """Read {"prompt": ..., "check": {"answer": ...} or {"function": ..., "tests": ...}}."""
+    if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
+        raise DataError(f'{where}: needs an object with "prompt" and "check".')
+    found = record.get("check")
+    kinds = {"answer": "math", "function": "code"}
+    kind = next((kinds[key] for key in kinds if isinstance(found, dict) and key in found), None)
+    if kind is None:
+        raise DataError(f'{where}: "check" needs "answer", or "function" and "tests".')
+    return Problem(
+        kind=kind,
+        structure="file",
+        instance=(where,),
+        prompt=record["prompt"],
+        answer=record.get("answer", ""),
+        check=found,
+    )
+
+
+def _verdicts(
+    model: CausalLM, chosen: Sequence[Problem], answers: Sequence[list[int]]
+) -> list[bool]:
+    texts = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
+    return check_answers(list(zip(chosen, texts, strict=True)))
+
+
+def _report(config: EvaluateConfig, runs: list, verdicts: list[bool]) -> dict[str, Any]:
+    low, high = wilson(sum(verdicts), len(verdicts))
+    summary = summarize(runs[-1], runs[0])
+    return {
+        "model": config.model,
+        "problems": config.problems,
+        "strategy": config.strategy,
+        "block_size": config.block_size,
+        "num_problems": len(verdicts),
+        "accuracy": sum(verdicts) / len(verdicts),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        **summary._asdict(),
+        "prefill": "counted as a forward, and inside the seconds",
+        **run_record(config),
+    }
+
+
+def _show(report: dict[str, Any]) -> None:
+    shown = {k: v for k, v in report.items() if not isinstance(v, dict | type(None))}
+    if not report["settings"]["report"]:
+        Console().print_json(json.dumps(shown))
+        return
+    Console().print(
+        f"accuracy {report['accuracy']:.1%} ({report['accuracy_low']:.1%} to "
+        f"{report['accuracy_high']:.1%}, n = {report['num_problems']}), "
+        f"{report['tokens_per_forward']:.2f} tokens per forward, "
+        f"{report['speedup']:.2f}x the AR of this engine, {report['num_mismatches']} mismatches; "
+        f"wrote {report['settings']['report']}",
+        highlight=False,
+    )
