@@ -1,3 +1,26 @@
 """Jacobi Forcing: make an ordinary causal language model decode several tokens per forward pass."""
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "load_model": "jacobi_forcing.models",
+    "probe": "jacobi_forcing.models.probe",
+    "generate": "jacobi_forcing.decoding.generate",
+    "decode": "jacobi_forcing.decoding",
+    "Request": "jacobi_forcing.decoding",
+    "Forward": "jacobi_forcing.decoding",
+    "Finished": "jacobi_forcing.decoding",
+    "Noise": "jacobi_forcing.decoding",
+    "make_strategy": "jacobi_forcing.decoding",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `jacobi --help` need not load PyTorch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jacobi_forcing' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

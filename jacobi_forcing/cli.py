@@ -1,48 +1,59 @@
 """The `jacobi` command: one subcommand per stage, its flags derived from the stage's dataclass."""
 
 import argparse
+import difflib
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from importlib import import_module
+from typing import Any, NoReturn
 
-from jacobi_forcing import __version__, config
+from jacobi_forcing import __version__
+from jacobi_forcing import config as configs
 from jacobi_forcing.errors import JacobiForcingError
 
 STAGES = {
     "collect": (
-        config.CollectConfig,
+        configs.CollectConfig,
         "jacobi collect --model tiny-base --prompts bundled:512 --block-size 16 --out traj/",
     ),
     "pack": (
-        config.PackConfig,
+        configs.PackConfig,
         "jacobi pack --trajectories traj/ --window 8 --workers 2 --out packed/",
     ),
     "train": (
-        config.TrainConfig,
+        configs.TrainConfig,
         "jacobi train --model tiny-base --packed packed/ --learning-rate 1e-3 --max-steps 300 "
         "--out forced/",
     ),
-    "force": (config.ForceConfig, "jacobi force recipes/tiny/force.toml"),
+    "force": (configs.ForceConfig, "jacobi force recipes/tiny/force.toml"),
     "decode": (
-        config.DecodeConfig,
+        configs.DecodeConfig,
         "jacobi decode --model tiny-forced --prompt @problem.txt --strategy window",
     ),
     "evaluate": (
-        config.EvaluateConfig,
+        configs.EvaluateConfig,
         "jacobi evaluate --model tiny-forced --problems bundled --strategy window "
         "--report report.json",
     ),
-    "demo": (config.DemoConfig, "jacobi demo"),
+    "demo": (configs.DemoConfig, "jacobi demo"),
 }
 _POSITIONAL = {"force": "recipe"}
+_METAVARS = {int: "N", float: "X"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage around it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser: one flag per field of each stage's dataclass."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="jacobi",
         description="Make a causal language model decode several tokens per forward pass, exactly.",
         epilog="Start with: jacobi demo",
@@ -55,37 +66,55 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=summary,
             description=summary,
-            epilog=f"Example: {example}",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
-        for setting in fields(config_type):
+        for setting in sorted(fields(config_type), key=lambda f: f.default is not MISSING):
             _add_flag(stage, setting, positional=_POSITIONAL.get(name) == setting.name)
     return parser
 
 
-def _add_flag(parser: argparse.ArgumentParser, setting, *, positional: bool) -> None:
+def _add_flag(parser: argparse.ArgumentParser, setting: Field, *, positional: bool) -> None:
     text = setting.metadata["help"].replace("%", "%%")
+    flag = "--" + setting.name.replace("_", "-")
     if positional:
         parser.add_argument(setting.name, help=text)
-        return
-    flag = "--" + setting.name.replace("_", "-")
-    if setting.type is bool:
+    elif setting.default is MISSING:
+        parser.add_argument(flag, type=setting.type, help=text, required=True)
+    elif setting.type is bool:
+        # What is on by default gets a --no-... flag too.
         action = argparse.BooleanOptionalAction if setting.default else "store_true"
+        text += " (default: on)" if setting.default else ""
         parser.add_argument(flag, action=action, default=setting.default, help=text)
-        return
-    parser.add_argument(
-        flag,
-        type=setting.type,
-        help=text if setting.default not in ("", MISSING) else f"{text} (%(type)s)",
-        choices=setting.metadata["choices"],
-        **({"required": True} if setting.default is MISSING else {"default": setting.default}),
-    )
+    else:
+        parser.add_argument(
+            flag,
+            type=setting.type,
+            help=text if setting.default == "" else f"{text} (default: {setting.default})",
+            choices=setting.metadata["choices"],
+            default=setting.default,
+            metavar=_METAVARS.get(setting.type) if not setting.metadata["choices"] else None,
+        )
+
+
+def parse(argv: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
+    """Read the command line; return the stage and its settings, or exit with 2."""
+    parser = build_parser()
+    known, unknown = parser.parse_known_args(argv)
+    settings = vars(known)
+    stage = settings.pop("stage")
+    if unknown:
+        flags = ["--" + name.replace("_", "-") for name in settings]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+        hint = f", did you mean {near[0]}?" if near else ""
+        parser.exit(2, f"jacobi {stage}: unknown argument {unknown[0]}{hint}\n")
+    return stage, settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one stage; return 0, or 2 after an error the user can mend."""
-    settings = vars(build_parser().parse_args(argv))
-    stage = settings.pop("stage")
+    stage, settings = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "accelerate", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -93,10 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        parsed = STAGES[stage][0](**settings)
-        import_module(f"jacobi_forcing.stages.{stage}").run(parsed)  # only now is torch imported
-    except JacobiForcingError as error:
-        print(f"jacobi {stage}: {error}", file=sys.stderr)
+        config_type, _ = STAGES[stage]
+        config = config_type(**settings)
+        import_module(f"jacobi_forcing.stages.{stage}").run(config)  # only now is torch imported
+    except (JacobiForcingError, OSError) as error:
+        print(f"jacobi {stage}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"jacobi {stage}: stopped; run the same command again to continue.", file=sys.stderr)

@@ -5,8 +5,9 @@ beside its output. This module imports neither torch nor transformers, so that `
 """
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from jacobi_forcing.errors import ConfigError
@@ -33,57 +34,63 @@ def check(ok: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def from_mapping(config_type: type, settings: Mapping[str, Any], where: str) -> Any:
-    """Make a stage's config from a mapping, refusing unknown settings with the nearest known name."""
-    known = {f.name: f for f in fields(config_type)}
-    for name, value in settings.items():
+def refuse_unknown(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise ConfigError for the first name that is not known, with the nearest one that is."""
+    for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
-            raise ConfigError(f"{where}: unknown setting {name!r}.{hint}")
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(known)}."
+            raise ConfigError(f"{where}: unknown setting {name!r}. {hint}")
+
+
+def from_mapping(config_type: type, settings: Mapping[str, Any], where: str) -> Any:
+    """Make a stage's config; raises ConfigError that names `where` and the setting."""
+    known = {f.name: f for f in fields(config_type)}
+    refuse_unknown(settings, known, where)
+    for name, value in settings.items():
         expected = known[name].type
-        if expected is float and type(value) is int:
-            continue
         check(
-            type(value) is expected,
+            type(value) is expected or (expected is float and type(value) is int),
             f"{where}: {name} is {value!r}, needs a value of type {expected.__name__}.",
         )
-    missing = [f.name for f in known.values() if f.name not in settings and _is_needed(f)]
+    missing = [name for name, f in known.items() if name not in settings and f.default is MISSING]
     check(not missing, f"{where}: missing setting {', '.join(missing)}.")
-    return config_type(**settings)
-
-
-def _is_needed(setting: Any) -> bool:
-    from dataclasses import MISSING
-
-    return setting.default is MISSING
+    try:
+        return config_type(**settings)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Base:
-    """Checks that hold for every stage: choices are known, counts are not negative."""
+    """Checks that hold for every stage: choices are known, numbers are finite and not negative."""
 
     def __post_init__(self) -> None:
         for setting in fields(self):
             value, choices = getattr(self, setting.name), setting.metadata["choices"]
-            flag = "--" + setting.name.replace("_", "-")
+            found = f"--{setting.name.replace('_', '-')} is {value!r}"
             if choices is not None:
+                check(value in choices, f"{found}, must be one of {', '.join(choices)}.")
+            elif setting.type is str:
+                check(value.strip() != "" or setting.default == "", f"{found}, must not be empty.")
+            elif setting.name in ("block_size", "eval_block_size"):
                 check(
-                    value in choices, f"{flag} is {value!r}, must be one of {', '.join(choices)}."
-                )
-            if setting.name == "block_size":
-                check(
-                    value >= 2,
-                    f"{flag} is {value}, must be at least 2: one token per block is plain "
-                    "autoregressive decoding.",
+                    value >= 2 or value == setting.default,
+                    f"{found}, must be at least 2: one token per block is plain autoregressive "
+                    "decoding.",
                 )
             elif setting.name in _AT_LEAST_ONE:
-                check(value >= 1, f"{flag} is {value}, must be at least 1.")
-            elif isinstance(value, int | float) and setting.name != "seed":
-                check(value >= 0, f"{flag} is {value}, must not be negative.")
+                check(value >= 1, f"{found}, must be at least 1.")
+            elif setting.name == "seed":
+                check(0 <= value < 2**32, f"{found}, must be from 0 to {2**32 - 1}.")
+            else:
+                check(value >= 0 and math.isfinite(value), f"{found}, must be 0 or more.")
 
 
-_AT_LEAST_ONE = ("max_new_tokens", "batch_size", "workers", "window", "copies", "shard_prompts")
+_AT_LEAST_ONE = (
+    *("max_new_tokens", "batch_size", "shard_prompts", "self_prompt_tokens", "window", "copies"),
+    *("max_length", "workers", "gradient_accumulation"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +128,7 @@ class CollectConfig(_Machine):
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig(_Base):
-    """Turn trajectories into training sequences: pick noisy states, lay them out beside clean ones."""
+    """Turn trajectories into training sequences: noisy states laid out beside clean blocks."""
 
     trajectories: str = needed("folder that `jacobi collect` wrote")
     out: str = needed("folder for the packed sequences")
@@ -172,9 +179,13 @@ class TrainConfig(_Machine):
         "which tokens of a noisy block learn: from its first wrong one on, or all",
         ("first-difference", "start"),
     )
-    consistency_weight: float = option(1.0, "weight of the consistency loss; 0 for AR training only")
+    consistency_weight: float = option(
+        1.0, "weight of the consistency loss; 0 for AR training only"
+    )
     teacher: str = option(
-        "self", "who the noisy stream learns from: the model itself, or as it was", ("self", "frozen")
+        "self",
+        "who the noisy stream learns from: the model itself, or as it was",
+        ("self", "frozen"),
     )
     bf16: bool = option(False, "bfloat16 autocast; pays on GPUs and on CPUs with AMX")
     compile: bool = option(False, "torch.compile the model")
@@ -194,9 +205,12 @@ class TrainConfig(_Machine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.gradient_accumulation >= 1, "--gradient-accumulation must be at least 1.")
-        check(self.max_steps > 0 or self.epochs > 0, "--max-steps or --epochs must be positive.")
-        check(self.learning_rate > 0, "--learning-rate must be positive.")
+        check(
+            self.max_steps > 0 or self.epochs > 0,
+            f"--epochs is {self.epochs} and --max-steps is {self.max_steps}; one must be above 0.",
+        )
+        check(self.learning_rate > 0, f"--learning-rate is {self.learning_rate}, must be above 0.")
+        check(self.warmup_ratio < 1, f"--warmup-ratio is {self.warmup_ratio}, must be below 1.")
 
 
 @dataclass(frozen=True, kw_only=True)

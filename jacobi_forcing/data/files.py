@@ -3,8 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         yield temporary
         temporary.replace(path)
     except OSError as error:
@@ -32,19 +33,32 @@ def replacing(path: Path) -> Iterator[Path]:
             "make room and run the same command again to continue."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` left behind."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        try:
+            os.kill(int(leftover.name.split(".")[-2]), 0)  # only asks whether the process lives
+        except ProcessLookupError:
+            leftover.unlink(missing_ok=True)
+        except PermissionError:
+            pass  # it lives, under another user
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; raises DataError that names it."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot read: {error.strerror}.") from error
     except ValueError as error:
@@ -57,11 +71,16 @@ def write_rows(path: Path, rows: list[dict], schema: pa.Schema) -> None:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
 
 
-def read_rows(path: Path) -> list[dict]:
-    """Read all rows of a Parquet file; raises DataError that names it."""
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
+    """Read a Parquet file's rows, with those columns only; raises DataError that names the file."""
     try:
-        return pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+        # One file, not a data set: folders named key=value above it must not become columns.
+        with pq.ParquetFile(path) as file:
+            missing = set(columns or ()).difference(file.schema_arrow.names)
+            if missing:
+                raise DataError(f"{path}: has no column {', '.join(sorted(missing))}.")
+            return file.read(columns).to_pylist()
+    except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}.") from error
 
 

@@ -37,13 +37,14 @@ def read_packed(folder: str | Path, block_size: int) -> list[Packed]:
     """
     sequences = []
     for shard in shard_paths(Path(folder)):
-        for number, row in enumerate(read_rows(shard)):
+        for number, row in enumerate(read_rows(shard, SCHEMA.names)):
             packed = Packed(**row)
             in_blocks = len(packed.input_ids) - packed.prompt_length
             if in_blocks != 2 * block_size * len(packed.noise_ratios):
                 raise DataError(
                     f"{shard}: row {number} has {in_blocks} tokens in {len(packed.noise_ratios)} "
-                    f"pairs of blocks, which does not go with a block size of {block_size}. Pack again."
+                    f"pairs of blocks, which does not go with a block size of {block_size}. Pack "
+                    "again."
                 )
             sequences.append(packed)
     return sequences

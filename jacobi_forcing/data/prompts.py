@@ -1,8 +1,9 @@
 """Prompts from a file, a hub dataset, or the bundled problems, as text and as token ids."""
 
+import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,8 @@ def read_prompts(
     """Read and tokenize prompts; `self:N` is not one of them, because it needs the model.
 
     Args:
-        source: A .jsonl or .parquet file, a hub dataset, `bundled:N`, `bundled:math:N` or `bundled:code:N`.
+        source: A .jsonl or .parquet file, a hub dataset or a folder of data files, `bundled:N`,
+            `bundled:math:N` or `bundled:code:N`.
         tokenizer: Encodes `prompt` as it is, and `messages` through its chat template.
         context_tokens: A prompt this long leaves no room for an answer and is refused.
         seed: Which bundled problems are dealt.
@@ -42,20 +44,23 @@ def read_prompts(
         DataError: A record is broken, empty or too long; it is named by file and line.
     """
     if source.startswith("bundled"):
-        chosen = bundled_problems(source, seed=seed, held_out=held_out)
-        return [Prompt(tokenizer.encode(p.prompt), p) for p in chosen]
-    prompts = []
-    for where, record in _records(source):
-        ids = encode(record, tokenizer, where)
-        if len(ids) >= context_tokens:
-            raise DataError(
-                f"{where}: this prompt has {len(ids)} tokens, but the model's context of "
-                f"{context_tokens} has to hold the answer too. Shorten or remove it."
-            )
-        prompts.append(Prompt(ids))
+        dealt = bundled_problems(source, seed=seed, held_out=held_out)
+        return [
+            Prompt(encode({"prompt": p.prompt}, tokenizer, f"{source}:{n}", context_tokens), p)
+            for n, p in enumerate(dealt, 1)
+        ]
+    prompts = [
+        Prompt(encode(record, tokenizer, where, context_tokens))
+        for where, record in _records(source)
+    ]
     if not prompts:
-        raise DataError(f"{source}: no prompts found.")
+        raise DataError(f"{source}: no prompts found; needed is at least one.")
     return prompts
+
+
+def prompts_fingerprint(prompts: Sequence[Prompt]) -> str:
+    """Hash prompts and their order."""
+    return hashlib.sha256(json.dumps([p.ids for p in prompts]).encode()).hexdigest()[:16]
 
 
 def bundled_problems(source: str, *, seed: int, held_out: bool) -> list[Problem]:
@@ -71,29 +76,53 @@ def bundled_problems(source: str, *, seed: int, held_out: bool) -> list[Problem]
     return list(itertools.islice(problems.stream(kind, seed=seed), int(count)))
 
 
-def encode(record: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
-    """Turn a record with `prompt` or `messages` into ids; raises DataError that names `where`."""
-    if not isinstance(record, dict) or not ({"prompt", "messages"} & record.keys()):
+def encode(
+    record: Any, tokenizer: PreTrainedTokenizerBase, where: str, context_tokens: int
+) -> list[int]:
+    """Turn a record with `prompt` or `messages` into ids.
+
+    Raises:
+        DataError: It has neither, is empty, or leaves no room in the context; it names `where`.
+    """
+    fields = record if isinstance(record, dict) else {}
+    messages, text = fields.get("messages"), fields.get("prompt")
+    if messages is not None:
+        ids = _encode_messages(messages, tokenizer, where)
+    elif text is not None:
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{where}: the prompt is {text!r}; it must be a text and not empty.")
+        ids = tokenizer.encode(text)
+    else:
         raise DataError(f'{where}: needs an object with "prompt" or "messages".')
-    if record.get("messages") is not None:
-        if tokenizer.chat_template is None:
-            raise DataError(
-                f"{where}: has messages, but this model's tokenizer has no chat template. "
-                'Give "prompt" instead.'
-            )
-        return tokenizer.apply_chat_template(
-            record["messages"], add_generation_prompt=True, return_dict=False
+    if not ids:
+        raise DataError(f"{where}: the prompt has no tokens, so there is nothing to continue.")
+    if len(ids) >= context_tokens:
+        raise DataError(
+            f"{where}: this prompt has {len(ids)} tokens, but the model's context of "
+            f"{context_tokens} has to hold the answer too. Shorten or remove it."
         )
-    text = record["prompt"]
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{where}: the prompt is empty or not a text.")
-    return tokenizer.encode(text)
+    return ids
+
+
+def _encode_messages(messages: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
+    if tokenizer.chat_template is None:
+        raise DataError(
+            f"{where}: has messages, but this model's tokenizer has no chat template. "
+            'Give "prompt" instead.'
+        )
+    try:
+        return tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_dict=False
+        )
+    except Exception as error:  # whatever the template makes of messages that it does not expect
+        raise DataError(
+            f"{where}: the chat template refuses these messages: {error}. Needed is a list of "
+            '{"role": ..., "content": ...}.'
+        ) from error
 
 
 def _records(source: str) -> Iterator[tuple[str, Any]]:
     path = Path(source)
-    if path.suffix in (".jsonl", ".parquet") and not path.exists():
-        raise DataError(f"{source}: no such file.")
     if path.suffix == ".jsonl":
         yield from read_jsonl(path)
     elif path.suffix == ".parquet":
@@ -104,9 +133,17 @@ def _records(source: str) -> Iterator[tuple[str, Any]]:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield every line of a JSONL file with its place; raises DataError at a broken one."""
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+    """Yield every line of a JSONL file with its place.
+
+    Raises:
+        DataError: The file cannot be read, or a line is broken.
+    """
+    try:
+        lines = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot read: {error.strerror}.") from error
+    with lines:
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:

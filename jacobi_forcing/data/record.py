@@ -5,9 +5,13 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from jacobi_forcing.data.files import read_json, write_json
+from jacobi_forcing.errors import ConfigError
 
 PACKAGES = ("jacobi-forcing", "torch", "transformers", "accelerate", "pyarrow", "safetensors")
 
@@ -15,6 +19,7 @@ PACKAGES = ("jacobi-forcing", "torch", "transformers", "accelerate", "pyarrow", 
 def run_record(config: Any, **facts: Any) -> dict[str, Any]:
     """Describe a run that was given `config`; `facts` are added as they are."""
     return {
+        "stage": type(config).__name__.removesuffix("Config").lower(),
         "settings": dataclasses.asdict(config),
         "command": " ".join(["jacobi", *sys.argv[1:]]) if sys.argv[0].endswith("jacobi") else None,
         "versions": versions(),
@@ -22,6 +27,31 @@ def run_record(config: Any, **facts: Any) -> dict[str, Any]:
         "hardware": hardware(),
         **facts,
     }
+
+
+def claim(out: Path, facts: dict[str, Any], *, free: Collection[str]) -> None:
+    """Note in a folder what decides its content, before anything is written there.
+
+    Args:
+        out: The folder.
+        facts: Settings and fingerprints of inputs.
+        free: Names of facts that may change while the work goes on.
+
+    Raises:
+        ConfigError: The folder was begun with other facts; it is left as it is.
+    """
+    path = out / "settings.json"
+    ours = {name: value for name, value in facts.items() if name not in free}
+    if not path.exists():
+        write_json(path, ours)
+        return
+    theirs = read_json(path)
+    for name in ours:
+        if ours[name] != theirs.get(name):
+            raise ConfigError(
+                f"{out}: was begun with {name} = {theirs.get(name)!r}, now it is {ours[name]!r}. Use "
+                "the same to continue, or another --out."
+            )
 
 
 def versions() -> dict[str, str]:
@@ -36,7 +66,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Name the commit of the source tree, `-dirty` where it has changes; None outside a checkout."""
+    """Name the source tree's commit, `-dirty` where it has changes; None outside a checkout."""
     folder = Path(__file__).parent
     try:
         result = subprocess.run(

@@ -1,4 +1,4 @@
-"""Trajectories on disk: for every prompt, each block's states from the first guess to the fixed point."""
+"""Trajectories on disk: for every prompt, each block's states from first guess to fixed point."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from jacobi_forcing.data.files import read_json, read_rows, shard_paths
+from jacobi_forcing.data.files import read_json, read_rows, sha256, shard_paths
 from jacobi_forcing.errors import DataError
 
 SCHEMA = pa.schema(
@@ -49,19 +49,36 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def read_manifest(folder: str | Path, written_by: str) -> dict:
-    """Read a folder's manifest; raises DataError where `written_by` has not finished there."""
+    """Read a folder's manifest and see that its shards are the ones that it lists.
+
+    Raises:
+        DataError: `written_by` has not finished there, or a shard is missing, changed or left over
+            from another run.
+    """
     path = Path(folder) / MANIFEST
     if not path.exists():
         raise DataError(
-            f"{folder}: no {MANIFEST}, so this is not a finished `jacobi {written_by}` folder. Run it "
-            "again with the same settings to continue, or give another folder."
+            f"{folder}: no {MANIFEST}, so this is not a finished `jacobi {written_by}` folder. Run "
+            "it again with the same settings to continue, or give another folder."
         )
-    return read_json(path)
+    manifest = read_json(path)
+    stage = manifest.get("stage") if isinstance(manifest, dict) else None
+    if stage != written_by:
+        raise DataError(f"{path}: was written by {stage or 'no stage'}, needed is {written_by}.")
+    found = {shard.name: sha256(shard) for shard in shard_paths(Path(folder))}
+    listed = manifest["shards"]
+    for name in sorted(found | listed):
+        if found.get(name) != listed.get(name):
+            raise DataError(
+                f"{Path(folder) / name}: is not the file that {MANIFEST} lists. Run "
+                f"`jacobi {written_by}` again, into another folder."
+            )
+    return manifest
 
 
 def read_trajectories(shard: Path) -> Iterator[Trajectory]:
     """Read the trajectories of one Parquet file."""
-    for row in read_rows(shard):
+    for row in read_rows(shard, SCHEMA.names):
         yield Trajectory(**row)
 
 

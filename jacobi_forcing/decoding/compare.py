@@ -40,7 +40,7 @@ def compare(
     seed: int = 0,
     on_prompt: Callable[[], None] = lambda: None,
 ) -> list[list[Run]]:
-    """Decode every prompt with every decoder, one prompt at a time, decoders taking turns to go first.
+    """Decode each prompt with every decoder, one at a time; they take turns in going first.
 
     Args:
         model: What to decode with.

@@ -1,4 +1,4 @@
-"""What the decoding loop tells its readers: collecting, evaluating and drawing all live off these."""
+"""What the decoding loop tells its readers: collecting, evaluating and drawing live off these."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,8 @@ from typing import NamedTuple
 class Forward(NamedTuple):
     """What one forward pass settled for one request.
 
-    `greedy[0]` follows the committed text and `greedy[i]` follows `guesses[i - 1]`, so `accepted` is
-    always a beginning of `greedy`: the guesses that were right, and one token more.
+    `greedy[0]` follows the committed text and `greedy[i]` follows `guesses[i - 1]`, so `accepted`
+    is always a beginning of `greedy`: the guesses that were right, and one token more.
     """
 
     request: int  # index of the request

@@ -46,7 +46,7 @@ class _Row:
 
 
 def accepted_length(guesses: Sequence[int], greedy: Sequence[int]) -> int:
-    """Count the tokens that a forward settles: the right guesses before the first wrong one, and one more.
+    """Count the tokens a forward settles: the right guesses before the first wrong one, and one.
 
     Args:
         guesses: m draft tokens.
@@ -93,7 +93,7 @@ def decode(
         arrived = list(_admit(waiting, batch_size - len(active), make, num_slots))
         if not active and not arrived:
             return
-        # Arrivals are prefilled apart: beside them, every running row would be padded to their width.
+        # Arrivals are prefilled apart: beside them, running rows would be padded to their width.
         for first_row, rows in ((len(active), arrived), (0, list(active))):
             if rows:
                 yield from _step(forward, first_row, rows, model.eos_ids)
@@ -113,8 +113,8 @@ def _admit(
             raise DataError(f"prompt {request.index} is empty: there is nothing to continue.")
         if num_prompt >= num_slots:
             raise DataError(
-                f"prompt {request.index} has {num_prompt} tokens, but the context holds {num_slots} "
-                "with the answer. Shorten it."
+                f"prompt {request.index} has {num_prompt} tokens, but the context holds "
+                f"{num_slots} with the answer. Shorten it."
             )
         # A row may not outgrow its slots: the budget ends where the context does.
         request = request._replace(
@@ -142,9 +142,7 @@ def _step(
         forward.lengths[cache_row] = len(row.ids) - 1
 
 
-def _commit(
-    row: _Row, greedy: list[int], eos_ids: frozenset[int]
-) -> Iterator[Forward | Finished]:
+def _commit(row: _Row, greedy: list[int], eos_ids: frozenset[int]) -> Iterator[Forward | Finished]:
     num_accepted = accepted_length(row.guesses, greedy)
     accepted = greedy[:num_accepted]
     ended = next((i for i, token in enumerate(accepted) if token in eos_ids), None)

@@ -67,21 +67,21 @@ def negative_log_likelihood(
     """Give the mean over all answer tokens of -log p(token | prompt, answer before it), in nats."""
     total, count = 0.0, 0
     for first in range(0, len(prompts), batch_size):
-        pairs = list(zip(prompts, answers))[first : first + batch_size]
+        pairs = list(zip(prompts, answers, strict=True))[first : first + batch_size]
         texts = [torch.tensor([*p, *a]) for p, a in pairs]
         ids = torch.nn.utils.rnn.pad_sequence(texts, True, model.pad_id).to(model.device)
         # Padding lies behind every text, so a causal model needs no mask to ignore it.
         logits = model.network(input_ids=ids, use_cache=False, attention_mask=torch.ones_like(ids))
         log_probs = logits.logits[:, :-1].float().log_softmax(-1)
         chosen = log_probs.gather(-1, ids[:, 1:, None])[..., 0]
-        for row, (prompt, answer) in zip(chosen, pairs):
+        for row, (prompt, answer) in zip(chosen, pairs, strict=True):
             total -= float(row[len(prompt) - 1 : len(prompt) + len(answer) - 1].sum())
             count += len(answer)
     return total / max(count, 1)
 
 
 def distinct_ngrams(answers: Sequence[Sequence[int]], n: int = 8) -> float:
-    """Give the share of n-grams within answers that are distinct, 0..1: low where text repeats itself."""
+    """Give the share of distinct n-grams within answers, 0..1: low where a text repeats itself."""
     distinct = total = 0
     for answer in answers:
         grams = [tuple(answer[i : i + n]) for i in range(len(answer) - n + 1)]

@@ -9,8 +9,8 @@ from jacobi_forcing.decoding.events import Forward
 class TrajectoryRecorder:
     """Collects one request's block states from the events of the `jacobi` strategy.
 
-    State 0 of a block is its first guess as it was drawn, so fully random but for a first token that
-    the forward before may already have settled. The reference overwrites its state 0 with the fixed
+    State 0 of a block is its first guess as it was drawn, so fully random but for a first token
+    that the forward before may already have settled. The reference overwrites its state 0 with the fixed
     point, because both are one tensor; here every state is a list of its own.
     """
 

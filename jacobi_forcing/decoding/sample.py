@@ -40,14 +40,14 @@ def sample_prompts(
             forward.lengths = [step] * len(batch)
             logits = forward.logits(0, [[row[-1]] for row in rows], 1)[:, 0, : model.vocab_tokens]
             drawn = torch.multinomial(logits.float().softmax(-1).cpu(), 1, generator=generator)
-            for row, token in zip(rows, drawn[:, 0].tolist()):
+            for row, token in zip(rows, drawn[:, 0].tolist(), strict=True):
                 row.append(token)
-        prompts += [_cut(row, n, model) for row, n in zip(rows, batch)]
+        prompts += [_cut(row, n, model) for row, n in zip(rows, batch, strict=True)]
     return prompts
 
 
 def _cut(row: list[int], num_tokens: int, model: CausalLM) -> list[int]:
-    """Keep `num_tokens` behind the start, or those before the text ended, but at least the start."""
+    """Keep the start and `num_tokens` behind it, or those before the text ended."""
     kept = row[:1]
     for token in row[1 : num_tokens + 1]:
         if token in model.eos_ids or token == model.pad_id:

@@ -1,8 +1,8 @@
 """What to guess next: the decoders, as state machines over token ids that know nothing of models.
 
-One loop runs them all. Before each forward a strategy is asked for its guesses at the tokens behind
-the committed text; after it, it learns which tokens were accepted and what the model would have said
-behind the wrong ones. Guesses only ever change how many forwards an answer takes, never the answer.
+One loop runs them all. Before each forward a strategy is asked for its guesses at the tokens
+behind the committed text; after it, it learns which tokens were accepted and what the model would
+have said behind the wrong ones. Guesses only ever change how many forwards an answer takes, never the answer.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ class Strategy(Protocol):
 
         Args:
             num_accepted: Tokens committed by it, >= 1.
-            tail: The model's choices behind the first wrong guess, for the positions that follow the
-                accepted tokens; empty when every guess was right.
+            tail: The model's choices behind the first wrong guess, for the positions that follow
+                the accepted tokens; empty when every guess was right.
         """
 
 
@@ -53,8 +53,8 @@ class Jacobi:
     """Block after block, each iterated from noise to its fixed point (paper 2.1 and 3.4, K = 1).
 
     The first block's noise rides along with the prefill, so its first iteration is free. A block is
-    full when all its tokens are accepted; the next one starts from fresh noise, because trajectories
-    that training has seen start so.
+    full when all its tokens are accepted; the next one starts from fresh noise, because the
+    trajectories of training start so.
     """
 
     def __init__(self, block_size: int, noise: Noise):
@@ -70,7 +70,7 @@ class Jacobi:
         return self.draft[: min(num_missing, limit)]
 
     def observe(self, num_accepted: int, tail: list[int]) -> None:
-        """Keep the model's own choices for the rest of the block, right or wrong (Jacobi iteration)."""
+        """Keep the model's own choices for the rest of the block, right or wrong."""
         self.draft = tail[: max(len(self.draft) - num_accepted, 0)]
 
 

@@ -50,7 +50,9 @@ class SlotCache(Cache):
         self.first_row = first_row
         self.slots = slots
         self.num_visible = num_visible
-        self.row_index = torch.arange(first_row, first_row + len(slots), device=slots.device)[:, None]
+        self.row_index = torch.arange(first_row, first_row + len(slots), device=slots.device)[
+            :, None
+        ]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_, **__

@@ -1,12 +1,14 @@
 """Load a causal LM and its tokenizer from a directory, a hub id, or a bundled name."""
 
+import hashlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -16,9 +18,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from jacobi_forcing.errors import ModelError
+from jacobi_forcing.errors import ConfigError, ModelError
 
-BUNDLED = {name: Path(__file__).parent.parent / "bundled" / name for name in ("tiny-base", "tiny-forced")}
+BUNDLED = {
+    name: Path(__file__).parent.parent / "bundled" / name for name in ("tiny-base", "tiny-forced")
+}
+_NEEDED = (
+    "Needed is a folder with config.json, a tokenizer and model.safetensors, a hub id, tiny-base or "
+    "tiny-forced."
+)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,14 @@ class CausalLM:
         """Longest sequence the model has positions for."""
         return getattr(self.config, "max_position_embeddings", None) or 1 << 30
 
+    def weights_fingerprint(self) -> str:
+        """Hash some of every weight: any training changes it, and it is quick for any size."""
+        digest = hashlib.sha256()
+        for name, weight in self.network.named_parameters():
+            some = weight.detach().flatten()[-64:].float().cpu()
+            digest.update(name.encode() + some.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     @cached_property
     def _keeps_logits(self) -> bool:
         return "logits_to_keep" in inspect.signature(self.network.forward).parameters
@@ -79,29 +96,42 @@ def load_model(
     Args:
         name: Directory, hub id, `tiny-base` or `tiny-forced`.
         device: `cpu`, `cuda`, ... or `auto` for a GPU where there is one.
-        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own on a GPU, float32 on a CPU.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own on a GPU, float32
+            on a CPU.
         trust_remote_code: Run model code from the checkpoint; off unless asked for.
 
     Raises:
-        ModelError: Nothing readable is there, the model has no end-of-sequence token, or its state
-            cannot be rolled back (state-space and linear-attention models).
+        ModelError: Nothing readable is there, weights are missing, the model has no end-of-sequence
+            token, or its state cannot be rolled back (state-space and linear-attention models).
+        ConfigError: No such device.
     """
     path = str(BUNDLED.get(name, name))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if name in BUNDLED or name.startswith(("/", ".", "~")) or name.endswith("/"):
+        _check_folder(name, Path(path))
+    device = _usable_device(device)
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
     options = {"trust_remote_code": trust_remote_code}
     config = _read(name, lambda: AutoConfig.from_pretrained(path, **options))
     _refuse_recurrent(name, config)
     tokenizer = _read(name, lambda: AutoTokenizer.from_pretrained(path, **options))
-    network = _read(
+    network, found = _read(
         name,
-        # Only safetensors: a pickled checkpoint can run code when it is opened.
         lambda: AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, **options
+            path,
+            dtype=dtype,
+            use_safetensors=True,  # a pickled checkpoint can run code when it is opened
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            **options,
         ),
     )
+    lost = sorted(found["missing_keys"]) + [key for key, *_ in found["mismatched_keys"]]
+    if lost:
+        raise ModelError(
+            f"{name}: {len(lost)} weights are missing or do not have the shape that config.json asks "
+            f"for, {lost[0]} among them; they would be random. Get the checkpoint again."
+        )
     return wrap(name, network.to(device).eval(), tokenizer)
 
 
@@ -126,14 +156,30 @@ def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     )
 
 
-def _read(name: str, load):
+def _check_folder(name: str, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        found = "a folder without config.json" if folder.is_dir() else "no such folder"
+        raise ModelError(f"{name}: {found}. {_NEEDED}")
+
+
+def _usable_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError where PyTorch has no CUDA
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"--device is {device!r}, which cannot be used: {reason}") from error
+    return device
+
+
+def _read(name: str, load: Callable[[], T]) -> T:
     try:
         return load()
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # broken files surface as many kinds, deep inside transformers
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise ModelError(
-            f"{name}: cannot load this as a causal language model: {reason}. Needed is a directory with "
-            "config.json, a tokenizer and model.safetensors, a hub id, tiny-base or tiny-forced."
+            f"{name}: cannot load this as a causal language model: {reason}. {_NEEDED}"
         ) from error
 
 

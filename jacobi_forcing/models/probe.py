@@ -1,11 +1,15 @@
-"""The load-time check that ragged, overwritten drafts change nothing: no list of families can promise that."""
+"""The load-time check that ragged, overwritten drafts change nothing.
+
+No list of families can promise that.
+"""
 
 import torch
+from torch import Tensor
+from transformers import PretrainedConfig
 
 from jacobi_forcing.errors import ModelError
 from jacobi_forcing.models.forward import RaggedForward
 from jacobi_forcing.models.loading import CausalLM
-from jacobi_forcing.models.masks import layer_windows
 
 _DRAFT_TOKENS = 5
 _MAX_PROBE_TOKENS = 8192
@@ -16,7 +20,8 @@ def probe(model: CausalLM) -> float:
     """Compare a ragged, draft-style forward with the model's plain one on random ids.
 
     Two rows of different lengths, longer than any attention window, are prefilled with a wrong draft
-    behind them; then the right tokens are written over the draft. Their logits must be the plain ones.
+    behind them; then the right tokens are written over the draft. Their logits must be the plain
+    ones.
 
     Returns:
         Largest absolute difference, as a fraction of the plain logits' standard deviation.
@@ -24,30 +29,49 @@ def probe(model: CausalLM) -> float:
     Raises:
         ModelError: The two differ, so decoding this model would be silently wrong.
     """
-    windows = [w for w in layer_windows(model.config).values() if w is not None]
-    length = min(max([*windows, 24]) + 16, model.context_tokens - 1, _MAX_PROBE_TOKENS)
+    length = min(_widest_window(model.config) + 16, model.context_tokens - 1, _MAX_PROBE_TOKENS)
     lengths = [length, max(length - 9, _DRAFT_TOKENS + 1)]
     generator = torch.Generator().manual_seed(0)
-    rows = [
-        torch.randint(model.vocab_tokens, (n,), generator=generator).tolist() for n in lengths
-    ]
+    rows = [torch.randint(model.vocab_tokens, (n,), generator=generator).tolist() for n in lengths]
     wrong = torch.randint(model.vocab_tokens, (_DRAFT_TOKENS,), generator=generator).tolist()
-
-    forward = RaggedForward(model, num_rows=2, num_slots=length + 1)
-    forward.logits(0, [row[:-_DRAFT_TOKENS] + wrong for row in rows], 1)
-    forward.lengths = [len(row) - _DRAFT_TOKENS for row in rows]
-    ragged = forward.logits(0, [row[-_DRAFT_TOKENS:] for row in rows], _DRAFT_TOKENS)
-
-    worst = 0.0
-    for row, found in zip(rows, ragged):
-        ids = torch.tensor([row], device=model.device)
-        plain = model.network(input_ids=ids, use_cache=False).logits[0, -_DRAFT_TOKENS:].float()
-        worst = max(worst, float((plain - found.float()).abs().max() / plain.std()))
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.25
-    if not worst <= tolerance:
+    family = model.config.model_type
+    plain = [_alone(model, row) for row in rows]
+    try:
+        found = _as_draft(model, rows, wrong)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a family makes of arguments that it does not expect
+        reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{model.name}: {model.config.model_type} gives other logits with explicit masks and "
-            f"positions than alone (off by {worst:.2g} standard deviations), so decoding would be "
-            "silently wrong. This family is not supported."
+            f"{model.name}: {family} cannot run with explicit positions, masks and cache, which "
+            f"decoding needs: {reason}. This family is not supported."
+        ) from error
+    off = torch.stack([(p - f).abs().max() / p.std() for p, f in zip(plain, found, strict=True)])
+    worst = float(off.max())  # NaN if one is
+    if not worst <= (1e-3 if model.dtype == torch.float32 else 0.25):
+        raise ModelError(
+            f"{model.name}: {family} gives other logits with explicit masks and positions than alone "
+            f"(off by {worst:.2g} standard deviations), so decoding would be silently wrong. This "
+            "family is not supported."
         )
     return worst
+
+
+def _as_draft(model: CausalLM, rows: list[list[int]], wrong: list[int]) -> Tensor:
+    """Give the logits [rows, draft, V] of the last tokens, written over a wrong draft."""
+    forward = RaggedForward(model, num_rows=len(rows), num_slots=max(map(len, rows)) + 1)
+    forward.logits(0, [row[:-_DRAFT_TOKENS] + wrong for row in rows], 1)
+    forward.lengths = [len(row) - _DRAFT_TOKENS for row in rows]
+    return forward.logits(0, [row[-_DRAFT_TOKENS:] for row in rows], _DRAFT_TOKENS).float()
+
+
+def _alone(model: CausalLM, row: list[int]) -> Tensor:
+    """Give the logits [draft, V] of the last tokens in the model's own plain forward."""
+    ids = torch.tensor([row], device=model.device)
+    return model.network(input_ids=ids, use_cache=False).logits[0, -_DRAFT_TOKENS:].float()
+
+
+def _widest_window(config: PretrainedConfig) -> int:
+    """Find the widest attention window of any kind, under whatever name the family has for it."""
+    spans = [v for k, v in config.to_dict().items() if "window" in k or "chunk" in k]
+    return max([24, *(v for v in spans if type(v) is int)])

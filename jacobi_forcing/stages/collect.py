@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from jacobi_forcing.config import CollectConfig
-from jacobi_forcing.data.files import read_json, sha256, shard_path, write_json, write_rows
-from jacobi_forcing.data.prompts import Prompt, read_prompts
-from jacobi_forcing.data.record import run_record
+from jacobi_forcing.data.files import read_rows, sha256, shard_path, write_json, write_rows
+from jacobi_forcing.data.prompts import Prompt, prompts_fingerprint, read_prompts
+from jacobi_forcing.data.record import claim, run_record
 from jacobi_forcing.data.trajectories import MANIFEST, SCHEMA, Trajectory, tokenizer_fingerprint
 from jacobi_forcing.decoding import Finished, Forward, Noise, Request, decode, make_strategy
 from jacobi_forcing.decoding.record import TrajectoryRecorder
@@ -19,8 +19,6 @@ from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import progress_bar
 from jacobi_forcing.stages.machine import open_model
-
-_SETTINGS = "settings.json"
 
 
 def run(config: CollectConfig) -> Path:
@@ -39,11 +37,13 @@ def run(config: CollectConfig) -> Path:
             f"--block-size is {config.block_size}, but {config.model} has a context of only "
             f"{model.context_tokens} tokens."
         )
+    prompts = load_prompts(config.prompts, model, config.seed, config.self_prompt_tokens)
     record = run_record(config, tokenizer=tokenizer_fingerprint(model.tokenizer))
-    _claim(out, record["settings"])
+    inputs = {"weights": model.weights_fingerprint(), "prompts": prompts_fingerprint(prompts)}
+    # Where the work is done does not change what comes out of it.
+    claim(out, record["settings"] | inputs, free=("out", "threads", "device", "batch_size"))
     if (out / MANIFEST).exists():
         return out
-    prompts = load_prompts(config.prompts, model, config.seed, config.self_prompt_tokens)
 
     shards = range(0, len(prompts), config.shard_prompts)
     written = 0
@@ -68,14 +68,10 @@ def run(config: CollectConfig) -> Path:
     return out
 
 
-def load_prompts(
-    source: str, model: CausalLM, seed: int, self_prompt_tokens: int
-) -> list[Prompt]:
+def load_prompts(source: str, model: CausalLM, seed: int, self_prompt_tokens: int) -> list[Prompt]:
     """Read prompts, or sample them from the model where `source` is `self:N`."""
     if not source.startswith("self:"):
-        return read_prompts(
-            source, model.tokenizer, context_tokens=model.context_tokens, seed=seed
-        )
+        return read_prompts(source, model.tokenizer, context_tokens=model.context_tokens, seed=seed)
     count = source.removeprefix("self:")
     if not count.isdigit() or int(count) == 0:
         raise ConfigError(f"--prompts is {source!r}; write self:N with the number of prompts.")
@@ -83,25 +79,6 @@ def load_prompts(
         Prompt(ids)
         for ids in sample_prompts(model, int(count), max_tokens=self_prompt_tokens, seed=seed)
     ]
-
-
-def _claim(out: Path, settings: dict) -> None:
-    """Note the settings in the folder, or refuse to mix with a run that had others."""
-    path = out / _SETTINGS
-    # Where the work is done does not change what comes out of it.
-    free = ("out", "threads", "device", "batch_size")
-    ours = {name: value for name, value in settings.items() if name not in free}
-    if not path.exists():
-        write_json(path, ours)
-        return
-    theirs = read_json(path)
-    changed = [name for name in ours if ours[name] != theirs.get(name)]
-    if changed:
-        name = changed[0]
-        raise ConfigError(
-            f"{out}: was begun with {name} = {theirs.get(name)!r}, now it is {ours[name]!r}. Use the "
-            "same settings to continue, or another --out."
-        )
 
 
 def _collect(
@@ -148,20 +125,16 @@ def _with_verdicts(
     if not answers:
         return rows
     return [
-        row._replace(solved=verdict) for row, verdict in zip(rows, check_answers(answers), strict=True)
+        row._replace(solved=verdict)
+        for row, verdict in zip(rows, check_answers(answers), strict=True)
     ]
 
 
 def _finish(out: Path, record: dict, config: CollectConfig, num_shards: int) -> None:
     """Write the manifest, which marks the folder as finished."""
-    import pyarrow.parquet as pq
-
     shards = [shard_path(out, n) for n in range(num_shards)]
-    tables = [
-        pq.read_table(s, columns=["answer_ids", "num_forwards", "finish_reason", "solved"])
-        for s in shards
-    ]
-    rows = [row for table in tables for row in table.to_pylist()]
+    columns = ("answer_ids", "num_forwards", "finish_reason", "solved")
+    rows = [row for shard in shards for row in read_rows(shard, columns)]
     num_tokens = sum(len(row["answer_ids"]) for row in rows)
     write_json(
         out / MANIFEST,

@@ -6,7 +6,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from jacobi_forcing.config import PackConfig
+from jacobi_forcing.config import PackConfig, check
 from jacobi_forcing.data.files import sha256, shard_path, shard_paths, write_json, write_rows
 from jacobi_forcing.data.packed import SCHEMA, Packed
 from jacobi_forcing.data.record import run_record
@@ -28,11 +28,20 @@ def run(config: PackConfig) -> Path:
     Every trajectory shard becomes one packed shard, and whatever is random is drawn from the seed and
     the prompt's index, so the bytes do not depend on the number of workers or their order.
 
+    What an earlier run left in `config.out` is replaced: its shards would be read as ours.
+
     Raises:
+        ConfigError: `config.out` is the folder of the trajectories.
         DataError: The trajectories are not finished, or nothing is left of them.
     """
     source, out = Path(config.trajectories), Path(config.out)
     manifest = read_manifest(source, "collect")
+    check(
+        out.resolve() != source.resolve(),
+        f"--out is {config.out}, where the trajectories are; needed is a folder of its own.",
+    )
+    for old in (out / MANIFEST, *shard_paths(out)):
+        old.unlink(missing_ok=True)
     block_size = manifest["block_size"]
     shards = shard_paths(source)
     counts = []
@@ -106,7 +115,9 @@ def pack_one(trajectory: Trajectory, block_size: int, config: PackConfig, copy: 
         phase=rng.randrange(config.window) if config.phase == "random" else 0,
         rng=rng,
     )
-    noisy = [block[nearest_state(block, ratio)] for block, ratio in zip(states, ratios, strict=True)]
+    noisy = [
+        block[nearest_state(block, ratio)] for block, ratio in zip(states, ratios, strict=True)
+    ]
     return Packed(
         prompt_index=trajectory.prompt_index,
         prompt_length=len(trajectory.prompt_ids),

@@ -56,7 +56,9 @@ class Collator:
         fill = {"input_ids": self.pad_id, "stream": PADDING, "block": -1, "position_ids": 0}
         fill |= {"ar_targets": IGNORED, "teacher_index": -1}
         batch = {
-            name: torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill[name])
+            name: torch.nn.utils.rnn.pad_sequence(
+                tensors, batch_first=True, padding_value=fill[name]
+            )
             for name, tensors in columns.items()
         }
         batch["prompt_index"] = torch.tensor([s.prompt_index for s in sequences])

@@ -21,7 +21,8 @@ def scheduled_ratios(
             again, which keeps the longest run of noise short; `reverse` descends; `random` draws each
             ratio uniformly.
         num_blocks: Blocks in the sequence.
-        window: w, at least 1. Both ends are reached, as in the reference: steps of 1 / (w - 1).
+        window: w, at least 1. Both ends are reached, as in the reference: steps of 1 / (w - 1);
+            a window of one block aims for the middle.
         low: Noise ratio at the clean end, 0..1.
         high: Noise ratio at the noisy end, low..1.
         phase: Blocks of the window that are skipped at the start.
@@ -29,9 +30,9 @@ def scheduled_ratios(
     """
     if schedule == "random":
         return [rng.uniform(low, high) for _ in range(num_blocks)]
-    steps = [(low + high) / 2] if window == 1 else [
-        low + (high - low) * i / (window - 1) for i in range(window)
-    ]
+    # Not low + (high - low) * climb: that can miss `high` by a rounding error.
+    climbs = [0.5] if window == 1 else [i / (window - 1) for i in range(window)]
+    steps = [low * (1 - climb) + high * climb for climb in climbs]
     if schedule == "reverse":
         steps = steps[::-1]
     return [steps[(phase + block) % window] for block in range(num_blocks)]

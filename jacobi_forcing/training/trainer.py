@@ -98,7 +98,11 @@ class JacobiTrainer(Trainer):
                 teacher = self.packed_logits(self.teacher, inputs)
         found = losses(logits, inputs["ar_targets"], inputs["teacher_index"], teacher)
         ar, consistency = found.ar / counts[0], found.consistency / counts[1].clamp(min=1)
-        self._note(ar_loss=ar, consistency_loss=consistency, agreement=found.agreement / counts[1].clamp(min=1))
+        self._note(
+            ar_loss=ar,
+            consistency_loss=consistency,
+            agreement=found.agreement / counts[1].clamp(min=1),
+        )
         loss = self.ar_weight * ar + self.consistency_weight * consistency
         return (loss, logits) if return_outputs else loss
 
@@ -121,7 +125,9 @@ class JacobiTrainer(Trainer):
         """Add to the sums that the next log line averages, without waiting for the device."""
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
-        self._sums["steps"] = self._sums.get("steps", 0) + 1 / self.current_gradient_accumulation_steps
+        self._sums["steps"] = (
+            self._sums.get("steps", 0) + 1 / self.current_gradient_accumulation_steps
+        )
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log both losses and the agreement apart, averaged over the steps since the last line."""

@@ -2,8 +2,8 @@
 
     python recipes/tiny/train_base.py --out runs/tiny-base
 
-Every example is new (the generator is endless), rows are packed to a fixed length with attention kept
-inside each problem, and a run that was stopped continues from its last checkpoint.
+Every example is new (the generator is endless), rows are packed to a fixed length with attention
+kept inside each problem, and a run that was stopped continues from its last checkpoint.
 """
 
 import argparse
@@ -71,6 +71,7 @@ class PackedProblems(IterableDataset):
             row.append((prompt + answer, len(prompt)))
 
     def pack(self, row: list[tuple[list[int], int]]) -> dict[str, torch.Tensor]:
+        """Lay problems behind each other, each with its own positions."""
         ids, positions, documents, weights = [], [], [], []
         for number, (tokens, prompt_length) in enumerate(row):
             ids += tokens
@@ -92,6 +93,7 @@ class BaseTrainer(Trainer):
     """Weighted next-token cross-entropy with attention inside each packed problem only."""
 
     def compute_loss(self, model, inputs, return_outputs=False, **_):
+        """Average over tokens, prompts at their own weight."""
         documents = inputs["documents"]
         visible = (documents[:, :, None] == documents[:, None, :]).tril()[:, None]
         mask = torch.zeros(visible.shape).masked_fill_(~visible, torch.finfo(torch.float32).min)
@@ -102,7 +104,9 @@ class BaseTrainer(Trainer):
             use_cache=False,
         ).logits
         losses = torch.nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), inputs["input_ids"][:, 1:].flatten(), reduction="none"
+            logits[:, :-1].flatten(0, 1).float(),
+            inputs["input_ids"][:, 1:].flatten(),
+            reduction="none",
         )
         weights = inputs["weights"][:, 1:].flatten()
         loss = (losses * weights).sum() / weights.sum()
@@ -110,6 +114,7 @@ class BaseTrainer(Trainer):
 
 
 def parse_args() -> argparse.Namespace:
+    """Read the settings."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--vocab-size", type=int, default=768)
@@ -127,6 +132,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Train the tokenizer, then the model; continue where a stopped run was."""
     args = parse_args()
     torch.set_num_threads(args.threads)
     set_seed(args.seed)

@@ -1,0 +1,34 @@
+# make demo and make test set up what they need: nothing but Python 3.11+ and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint setup models clean
+
+demo: setup  ## decode held-out problems with the bundled pair, side by side
+	$(BIN)/jacobi demo
+
+test: setup  ## the whole test suite, offline, on the CPU
+	$(BIN)/pytest -q
+
+lint: setup  ## what must be clean before a commit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+setup: $(VENV)/.installed
+
+# PyTorch first and alone, so that the constrained build is the one every later package finds.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+models: setup  ## make the bundled pair again from nothing (hours on two cores)
+	$(BIN)/python recipes/tiny/train_base.py --out runs/tiny-base
+	$(BIN)/python recipes/tiny/install.py runs/tiny-base/final tiny-base
+	$(BIN)/jacobi force recipes/tiny/force.toml
+	$(BIN)/python recipes/tiny/install.py runs/tiny-forced/round-2/model tiny-forced
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache

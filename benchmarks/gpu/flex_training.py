@@ -1,0 +1,59 @@
+"""One training step's time and memory: FlexAttention block mask against a dense mask.
+
+The backward of FlexAttention exists on GPUs only, so `--smoke` compares the forwards.
+"""
+
+import torch
+from setup import device, parse_args, random_model, save, seconds
+from torch.nn.attention.flex_attention import create_block_mask
+
+from jacobi_forcing.models import attention_masks
+from jacobi_forcing.training.layout import Layout, make_layout
+from jacobi_forcing.training.mask import dense_mask, flex_predicate
+
+
+def main() -> None:
+    """Time and save."""
+    args = parse_args(__doc__.splitlines()[0])
+    on = device(args.smoke)
+    dtype = torch.float32 if on == "cpu" else torch.bfloat16
+    block_size, prompt = 16, 64
+    rows = []
+    for num_blocks in [2] if args.smoke else [14, 62, 126]:
+        layout = Layout(*(f[None].to(on) for f in make_layout(prompt, num_blocks, block_size)))
+        length = layout.stream.shape[1]
+        ids = torch.randint(2, 500, (1, length), device=on)
+        for attention in ("sdpa", "flex_attention"):
+            model = random_model("smoke" if args.smoke else "0.5B", on, dtype, attention)
+            if attention == "sdpa":
+                seen = dense_mask(layout, "noise-conditioned", 8)
+                distance = layout.position[:, :, None] - layout.position[:, None, :]
+                mask = attention_masks(model.config, seen, distance, dtype)
+            else:
+                predicate = flex_predicate(layout, "noise-conditioned", 8)
+                mask = create_block_mask(predicate, 1, None, length, length, device=on)
+
+            def step(model=model, mask=mask, ids=ids, layout=layout):
+                with torch.set_grad_enabled(on == "cuda"):
+                    logits = model.network(
+                        input_ids=ids,
+                        position_ids=layout.position,
+                        attention_mask=mask,
+                        use_cache=False,
+                    ).logits
+                if on == "cuda":
+                    logits.float().logsumexp(-1).mean().backward()
+                    model.network.zero_grad(set_to_none=True)
+
+            if on == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            timing = seconds(step, on, repeats=3 if args.smoke else 10)
+            peak = torch.cuda.max_memory_allocated() if on == "cuda" else None
+            rows.append({"attention": attention, "tokens": length, "peak_bytes": peak, **timing})
+            print(rows[-1])
+            del model
+    save(args, rows, dtype=str(dtype), backward=on == "cuda")
+
+
+if __name__ == "__main__":
+    main()

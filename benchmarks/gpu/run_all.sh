@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# What only a GPU can show, in under ten minutes: benchmarks/gpu/run_all.sh --out DIR [--smoke]
+# --smoke runs everything small on a CPU, to see that it works.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+out=benchmarks/results smoke=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --out) out=$2; shift 2 ;;
+    --smoke) smoke=(--smoke); shift ;;
+    *) echo "usage: $0 [--out DIR] [--smoke]" >&2; exit 2 ;;
+  esac
+done
+mkdir -p "$out"
+export PYTHONPATH="$PWD:$PWD/benchmarks${PYTHONPATH:+:$PYTHONPATH}"
+status=0
+for script in exactness step_time ar_vs_jacobi flex_training; do
+  echo "== $script"
+  # One that fails must not keep the others from their figures.
+  python "benchmarks/gpu/$script.py" --out "$out/gpu_$script.json" "${smoke[@]}" || status=1
+done
+exit $status

@@ -1,0 +1,79 @@
+"""Random-weight models of real sizes, timing, and where results go: what the GPU scripts share."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from jacobi_forcing.data.files import write_json
+from jacobi_forcing.data.record import commit, hardware, versions
+from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.loading import wrap
+
+SIZES = {
+    "smoke": dict(hidden_size=64, num_hidden_layers=2, intermediate_size=128, vocab_size=512),
+    "0.5B": dict(hidden_size=896, num_hidden_layers=24, intermediate_size=4864, vocab_size=151936),
+    "7B": dict(hidden_size=3584, num_hidden_layers=28, intermediate_size=18944, vocab_size=152064),
+}
+HEADS = {"smoke": (4, 2), "0.5B": (14, 2), "7B": (28, 4)}
+
+
+def parse_args(description: str) -> argparse.Namespace:
+    """Read --out and --smoke."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--smoke", action="store_true", help="small and on the CPU")
+    return parser.parse_args()
+
+
+def device(smoke: bool) -> str:
+    """Give the device to run on."""
+    return "cpu" if smoke or not torch.cuda.is_available() else "cuda"
+
+
+def random_model(size: str, on: str, dtype: torch.dtype, attention: str = "sdpa") -> CausalLM:
+    """Make a random-weight Qwen2 of a real size; speed does not depend on what it says."""
+    heads, kv_heads = HEADS[size]
+    config = Qwen2Config(
+        **SIZES[size],
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=8192,
+        eos_token_id=0,
+        pad_token_id=0,
+        bos_token_id=None,
+        attn_implementation=attention,
+    )
+    torch.manual_seed(0)
+    with torch.device(on):
+        network = Qwen2ForCausalLM(config).to(dtype).eval()
+    words = Tokenizer(models.WordLevel({str(i): i for i in range(config.vocab_size)}, "0"))
+    return wrap(size, network, PreTrainedTokenizerFast(tokenizer_object=words, eos_token="0"))
+
+
+def seconds(step: Callable[[], object], on: str, repeats: int) -> dict[str, float]:
+    """Time a step after three warm-ups: median and quartiles, in seconds."""
+    found = []
+    for number in range(repeats + 3):
+        if on == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        step()
+        if on == "cuda":
+            torch.cuda.synchronize()
+        if number >= 3:
+            found.append(time.perf_counter() - start)
+    low, median, high = statistics.quantiles(found, n=4)
+    return {"seconds": median, "seconds_low": low, "seconds_high": high}
+
+
+def save(args: argparse.Namespace, rows: list[dict], **facts) -> None:
+    """Write the rows with hardware, versions and commit."""
+    record = {"hardware": hardware(), "versions": versions(), "commit": commit(), **facts}
+    write_json(args.out, record | {"smoke": args.smoke, "rows": rows})
+    print(f"wrote {args.out}")

@@ -1,0 +1,155 @@
+"""Write the tables of the README and the docs from `results/*.json`.
+
+    python benchmarks/tables.py [--check]
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is a function below.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+PAGES = ("README.md", "docs/experiments.md")
+
+
+def read(name: str) -> dict:
+    """Read one result."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Lay out a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def source(result: dict, name: str) -> str:
+    """Say where the figures come from."""
+    machine = result["hardware"]
+    where = machine["gpu"] or f"{machine['cpu']}, {machine['torch_threads']} threads"
+    return (
+        f"`benchmarks/results/{name}.json`, {result['date']}, commit {result['commit']}, {where}, "
+        f"torch {result['versions']['torch']}, transformers {result['versions']['transformers']}."
+    )
+
+
+def ladder() -> str:
+    """Models x decoders on the held-out problems."""
+    result = read("ladder")
+    rows = []
+    for row in result["rows"]:
+        figures, math, code = row["all"], row["math"], row["code"]
+        rows.append(
+            [
+                row["model"],
+                row["strategy"],
+                f"{figures['accuracy']:.1%} ({figures['accuracy_low']:.1%} to "
+                f"{figures['accuracy_high']:.1%})",
+                f"**{figures['tokens_per_forward']:.2f}**",
+                f"{math['tokens_per_forward']:.2f} / {code['tokens_per_forward']:.2f}",
+                f"{figures['speedup_median']:.2f}x ({figures['speedup_low']:.2f} to "
+                f"{figures['speedup_high']:.2f})",
+                str(figures["num_mismatches"]),
+            ]
+        )
+    header = ["model", "decoder", "solved (95 %)", "tokens per forward", "math / code"]
+    header += ["speed-up over its AR", "mismatches"]
+    count = result["rows"][0]["all"]["num_problems"]
+    note = (
+        f"n = {count} held-out problems, batch 1, block size 16. Speed-up: AR seconds / seconds "
+        "per problem, same engine, prefill inside; median and quartiles. Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "ladder")
+
+
+def stories() -> str:
+    """The real pretrained model before and after."""
+    result = read("stories")
+    first = result["rows"][0]
+    rows = []
+    for row in result["rows"]:
+        if row["strategy"] != "window":
+            continue
+        rows.append(
+            [
+                Path(row["model"]).parent.name
+                if row is not first and "round" in row["model"]
+                else "original",
+                f"**{row['tokens_per_forward']:.2f}**",
+                f"{row['speedup_median']:.2f}x",
+                f"{row['nll_under_original']:.3f} "
+                f"({row['nll_under_original'] / first['nll_under_original'] - 1:+.0%})",
+                f"{row['distinct_8grams']:.1%}",
+                str(row["num_mismatches"]),
+            ]
+        )
+    header = ["model", "tokens per forward (window)", "speed-up over its AR"]
+    header += ["NLL under the original", "distinct 8-grams", "mismatches"]
+    return markdown(header, rows) + "\n\nSource: " + source(result, "stories")
+
+
+def collecting() -> str:
+    """Batched collection against one prompt at a time."""
+    result = read("collect_throughput")
+    rows = [
+        [
+            str(row["batch_size"]),
+            f"{row['tokens_per_second']:.0f} ({row['lowest']:.0f} to {row['highest']:.0f})",
+            f"{row['times_one_at_a_time']:.1f}x",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["prompts together", "tokens per second", "against one at a time"]
+    return markdown(header, rows) + "\n\nSource: " + source(result, "collect_throughput")
+
+
+def ablation() -> str:
+    """Masks, schedules, AR weights and windows on one budget."""
+    result = read("ablation")
+    rows = [
+        [
+            row["setting"],
+            f"{row['tokens_per_forward']:.2f}",
+            f"{row['accuracy']:.1%} ({row['accuracy_low']:.1%} to {row['accuracy_high']:.1%})",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["setting", "tokens per forward (window)", "solved (95 %)"]
+    return markdown(header, rows) + "\n\nSource: " + source(result, "ablation")
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    table.__name__: table for table in (ladder, stories, collecting, ablation)
+}
+
+
+def filled(text: str) -> str:
+    """Put fresh tables into a page."""
+
+    def table(match: re.Match) -> str:
+        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    """Write the pages, or with --check say which are out of date."""
+    stale = []
+    for page in PAGES:
+        path = ROOT / page
+        text = path.read_text()
+        fresh = filled(text)
+        if fresh != text:
+            stale.append(page)
+            if "--check" not in sys.argv:
+                path.write_text(fresh)
+    print(f"out of date: {', '.join(stale)}" if stale else "up to date")
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,14 @@
+"""Load a forced model, decode a prompt both ways, and see that only the number of forwards differs."""
+
+import jacobi_forcing as jf
+
+model = jf.load_model("tiny-forced")
+prompt = (
+    "Mina has 12 apples and buys 9 more. She shares them among 3 friends. "
+    "How many does each of them get?\n"
+)
+fast = jf.generate(model, prompt, strategy="window", block_size=16)
+slow = jf.generate(model, prompt, strategy="autoregressive")
+print(fast.text)
+print(f"{fast.tokens_per_forward:.2f} tokens per forward")
+assert fast.ids == slow.ids

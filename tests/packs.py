@@ -1,0 +1,96 @@
+"""Random trajectories and packed sequences that have the properties of real ones."""
+
+import random
+from pathlib import Path
+
+from toys import EOS, PAD, VOCAB, toy_tokenizer
+
+from jacobi_forcing.config import PackConfig
+from jacobi_forcing.data.files import sha256, shard_path, shard_paths, write_json, write_rows
+from jacobi_forcing.data.packed import Packed
+from jacobi_forcing.data.trajectories import MANIFEST, SCHEMA, Trajectory, tokenizer_fingerprint
+from jacobi_forcing.stages.pack import pack_one
+
+
+def random_ids(rng: random.Random, count: int) -> list[int]:
+    """Draw ids that are neither EOS nor padding."""
+    return [rng.randrange(2, VOCAB) for _ in range(count)]
+
+
+def random_states(rng: random.Random, fixed: list[int]) -> list[list[int]]:
+    """Make states that end in `fixed`, each with a longer right beginning than the one before."""
+    states, right = [], rng.choice([0, 0, 1])
+    while right < len(fixed):
+        states.append(fixed[:right] + random_ids(rng, len(fixed) - right))
+        right += rng.choice([1, 1, 1, 2, 3])
+    return [state for state in states if state != fixed] + [fixed]
+
+
+def random_trajectory(
+    rng: random.Random,
+    index: int,
+    block_size: int,
+    num_blocks: int,
+    *,
+    ends: bool = True,
+    solved: bool | None = None,
+) -> Trajectory:
+    """Make one prompt's decode; with `ends` its EOS lies anywhere in the last block."""
+    num_tokens = num_blocks * block_size - (rng.randrange(block_size) if ends else 0)
+    answer = random_ids(rng, num_tokens - ends) + [EOS] * ends
+    text = answer + [PAD] * (num_blocks * block_size - num_tokens)
+    blocks = [text[i : i + block_size] for i in range(0, len(text), block_size)]
+    return Trajectory(
+        prompt_index=index,
+        prompt_ids=random_ids(rng, rng.randint(1, 9)),
+        answer_ids=answer,
+        states=[random_states(rng, block) for block in blocks],
+        finish_reason="eos" if ends else "length",
+        num_forwards=num_tokens,
+        solved=solved,
+    )
+
+
+def random_trajectories(
+    seed: int, count: int, block_size: int = 4, max_blocks: int = 6
+) -> list[Trajectory]:
+    """Make trajectories of different lengths, some without EOS."""
+    rng = random.Random(seed)
+    return [
+        random_trajectory(rng, i, block_size, rng.randint(1, max_blocks), ends=rng.random() < 0.8)
+        for i in range(count)
+    ]
+
+
+def write_trajectories(
+    folder: Path, trajectories: list[Trajectory], block_size: int = 4, per_shard: int = 5
+) -> Path:
+    """Write a folder as `jacobi collect` leaves it."""
+    for number, first in enumerate(range(0, len(trajectories), per_shard)):
+        rows = [t._asdict() for t in trajectories[first : first + per_shard]]
+        write_rows(shard_path(folder, number), rows, SCHEMA)
+    manifest = {
+        "stage": "collect",
+        "shards": {shard.name: sha256(shard) for shard in shard_paths(folder)},
+        "block_size": block_size,
+        "num_prompts": len(trajectories),
+        "num_finished": sum(t.finish_reason == "eos" for t in trajectories),
+        "num_solved": sum(t.solved is True for t in trajectories),
+        "tokenizer": tokenizer_fingerprint(toy_tokenizer()),
+    }
+    write_json(folder / MANIFEST, manifest)
+    return folder
+
+
+def pack_config(trajectories: Path | str = "-", out: Path | str = "-", **settings) -> PackConfig:
+    """Make the settings of a pack run."""
+    return PackConfig(trajectories=str(trajectories), out=str(out), **settings)
+
+
+def random_packed(
+    seed: int, count: int, block_size: int = 4, max_blocks: int = 6, **settings
+) -> list[Packed]:
+    """Pack random trajectories of different lengths."""
+    config = pack_config(**{"window": 3} | settings)
+    made = random_trajectories(seed, count, block_size, max_blocks)
+    return [pack_one(trajectory, block_size, config) for trajectory in made]

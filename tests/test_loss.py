@@ -1,0 +1,124 @@
+"""The two losses, against a loop over tokens."""
+
+import pytest
+import torch
+
+from jacobi_forcing.training.layout import IGNORED
+from jacobi_forcing.training.loss import losses, token_counts
+
+NUM_ROWS, NUM_TOKENS, VOCAB = 3, 9, 11
+
+
+@pytest.fixture
+def example():
+    """Logits, teacher logits, AR targets and teacher indices: clean tokens 5.. teach tokens 1..4."""
+    generator = torch.Generator().manual_seed(0)
+    logits, teacher = 3 * torch.randn(2, NUM_ROWS, NUM_TOKENS, VOCAB, generator=generator)
+    targets = torch.randint(VOCAB, (NUM_ROWS, NUM_TOKENS), generator=generator)
+    targets[:, :4] = IGNORED
+    targets[1, 6] = targets[2] = IGNORED
+    index = torch.full((NUM_ROWS, NUM_TOKENS), -1)
+    index[0, 1:5] = torch.tensor([5, 6, 7, 8])
+    index[1, 3] = 7
+    return logits, targets, index, teacher
+
+
+def slow_losses(logits, targets, index, teacher):
+    ar = consistency = agreement = 0.0
+    for row in range(NUM_ROWS):
+        for place in range(NUM_TOKENS):
+            log_probs = logits[row, place].log_softmax(-1)
+            if targets[row, place] != IGNORED:
+                ar -= float(log_probs[targets[row, place]])
+            if index[row, place] >= 0:
+                taught = teacher[row, index[row, place]]
+                probs = taught.softmax(-1)
+                consistency -= sum(float(probs[v] * log_probs[v]) for v in range(VOCAB))
+                agreement += int(taught.argmax()) == int(logits[row, place].argmax())
+    return ar, consistency, agreement
+
+
+def test_losses_are_the_sums_of_a_loop_over_tokens(example):
+    found = losses(*example)
+    assert [float(value) for value in found] == pytest.approx(slow_losses(*example), rel=1e-5)
+    assert token_counts(example[1], example[2]).tolist() == [9, 5]
+    # The loop tells rows, streams and directions apart.
+    logits, targets, index, teacher = example
+    assert float(losses(teacher, targets, index, logits).consistency) != pytest.approx(
+        float(found.consistency), rel=1e-2
+    )
+
+
+def test_agreement_counts_the_noisy_tokens_whose_choice_is_the_teachers(example):
+    logits, targets, index, _ = example
+    teacher = logits.clone()
+    teacher[0, 5:9] = logits[0, 1:5]
+    teacher[1, 7] = -logits[1, 3]
+    assert int(losses(logits, targets, index, teacher).agreement) == 4
+
+
+def test_no_gradient_reaches_the_teacher(example):
+    logits, targets, index, _ = example
+    logits.requires_grad_()
+    found = losses(logits, targets, index, logits)  # the model teaches itself
+    (gradient,) = torch.autograd.grad(found.consistency, logits, retain_graph=True)
+    students = index >= 0
+    assert (gradient[~students] == 0).all()
+    assert (gradient[students].abs().amax(-1) > 1e-3).all()
+    # The AR loss does reach the same clean tokens, so the zeros above are the detached teacher's.
+    (gradient,) = torch.autograd.grad(found.ar, logits)
+    assert (gradient[0, 5:9].abs().amax(-1) > 1e-3).all()
+
+
+def test_no_gradient_reaches_a_teacher_of_its_own(example):
+    logits, targets, index, teacher = example
+    logits.requires_grad_()
+    teacher.requires_grad_()
+    sum(losses(logits, targets, index, teacher)[:2]).backward()
+    assert teacher.grad is None
+    assert logits.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("empty", ["ar", "consistency", "both"])
+def test_no_tokens_give_zero_and_finite_gradients(example, empty):
+    logits, targets, index, teacher = example
+    if empty != "consistency":
+        targets = torch.full_like(targets, IGNORED)
+    if empty != "ar":
+        index = torch.full_like(index, -1)
+    logits.requires_grad_()
+    found = losses(logits, targets, index, teacher)
+    assert bool(found.ar == 0) == (empty != "consistency")
+    assert bool(found.consistency == 0) == (empty != "ar")
+    (found.ar + found.consistency).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad.abs().max() == 0) == (empty == "both")
+
+
+def test_consistency_is_least_where_student_and_teacher_agree(example):
+    logits, targets, index, teacher = example
+    rows, places = (index >= 0).nonzero(as_tuple=True)
+    equal = logits.clone()
+    # Any constant may be added to logits.
+    equal[rows, places] = teacher[rows, index[rows, places]] + 5
+    log_probs = teacher[rows, index[rows, places]].log_softmax(-1)
+    entropy = -float((log_probs.exp() * log_probs).sum())
+    least = float(losses(equal, targets, index, teacher).consistency)
+    assert least == pytest.approx(entropy, rel=1e-5)
+    generator = torch.Generator().manual_seed(1)
+    for size in (0.1, 0.3, 1.0, 3.0):
+        for _ in range(20):
+            moved = equal + size * torch.randn(equal.shape, generator=generator)
+            assert float(losses(moved, targets, index, teacher).consistency) > least + 1e-4
+    equal.requires_grad_()
+    losses(equal, targets, index, teacher).consistency.backward()
+    assert equal.grad.abs().max() < 1e-5
+
+
+def test_bfloat16_logits_are_summed_in_float32(example):
+    logits, targets, index, teacher = example
+    low = losses(logits.bfloat16(), targets, index, teacher.bfloat16())
+    high = losses(logits.bfloat16().float(), targets, index, teacher.bfloat16().float())
+    assert low.ar.dtype == low.consistency.dtype == torch.float32
+    assert torch.equal(low.ar, high.ar)
+    assert torch.equal(low.consistency, high.consistency)
