@@ -1,4 +1,4 @@
-"""The mistakes a user can make and mend; everything else is ours and an assert or a plain exception."""
+"""The mistakes a user can make and mend; all else is ours: an assert or a plain exception."""
 
 
 class JacobiForcingError(Exception):
@@ -10,7 +10,7 @@ class ConfigError(JacobiForcingError):
 
 
 class DataError(JacobiForcingError):
-    """A file does not hold what it should; the message names the file and, where known, the line."""
+    """A file does not hold what it should; the message names the file and, if known, the line."""
 
 
 class ModelError(JacobiForcingError):

@@ -1,6 +1,8 @@
 """Random trajectories and packed sequences that have the properties of real ones."""
 
 import random
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from toys import EOS, PAD, VOCAB, toy_tokenizer
@@ -15,6 +17,11 @@ from jacobi_forcing.stages.pack import pack_one
 def random_ids(rng: random.Random, count: int) -> list[int]:
     """Draw ids that are neither EOS nor padding."""
     return [rng.randrange(2, VOCAB) for _ in range(count)]
+
+
+def flat(blocks: Iterable[list[int]]) -> list[int]:
+    """Join blocks into one text."""
+    return list(chain.from_iterable(blocks))
 
 
 def random_states(rng: random.Random, fixed: list[int]) -> list[list[int]]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from packs import random_ids, random_packed
+from packs import flat, random_ids, random_packed
 
 from jacobi_forcing.training.layout import (
     CLEAN,
@@ -93,7 +93,9 @@ def cases():
             parts = deinterleave(packed.input_ids, packed.prompt_length, block_size)
             layout = make_layout(packed.prompt_length, len(parts[1]), block_size)
             made.append(
-                Case(ids, layout, packed.prompt_length, packed.answer_length, block_size, *parts[1:])
+                Case(
+                    ids, layout, packed.prompt_length, packed.answer_length, block_size, *parts[1:]
+                )
             )
     # Answers of one token, and answers that fill their last block.
     rests = {(case.answer_length - 1) % case.block_size for case in made}
@@ -108,7 +110,7 @@ def test_ar_targets_are_the_next_tokens_of_prompt_and_answer_and_nothing_else(on
     for case in cases():
         found = ar_targets(case.ids, case.layout, case.answer_length, on_prompt=on_prompt)
         prompt = case.ids[: case.prompt_length].tolist()
-        answer = sum(case.clean, [])[: case.answer_length]
+        answer = flat(case.clean)[: case.answer_length]
         text = prompt + answer
         where = [*range(case.prompt_length)]
         where += [case.index(CLEAN, p) for p in range(case.answer_length)]

@@ -11,7 +11,7 @@ NUM_ROWS, NUM_TOKENS, VOCAB = 3, 9, 11
 
 @pytest.fixture
 def example():
-    """Logits, teacher logits, AR targets and teacher indices: clean tokens 5.. teach tokens 1..4."""
+    """Logits, AR targets, teacher indices, teacher logits: tokens from 5 on teach those before."""
     generator = torch.Generator().manual_seed(0)
     logits, teacher = 3 * torch.randn(2, NUM_ROWS, NUM_TOKENS, VOCAB, generator=generator)
     targets = torch.randint(VOCAB, (NUM_ROWS, NUM_TOKENS), generator=generator)

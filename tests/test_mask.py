@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from packs import random_packed
-from toys import FAMILIES, PAD, VOCAB, tiny_network
+from packs import flat, random_packed
 from torch.nn.attention.flex_attention import create_mask
+from toys import FAMILIES, PAD, VOCAB, tiny_network
 
 from jacobi_forcing.config import MASKS
 from jacobi_forcing.training import mask as mask_module
@@ -153,7 +153,7 @@ def test_a_token_that_the_mask_hides_cannot_change_a_logit(variant):
     # A token does change every row that sees it, and all but the first are hidden from some row.
     assert difference[seen.T].min() > 1e-3
     assert (~reach).any(0).sum() == num_tokens - 1
-    # Attending through other rows shows nothing that the mask hides: noise never reaches clean rows.
+    # Nor does attending through other rows show what the mask hides.
     assert torch.equal(reach, seen)
 
 
@@ -175,7 +175,7 @@ def contexts(variant, prompt, noisy, clean):
             "clean-context": block,
             "windowed": block - block % WINDOW,
         }[variant]
-        yield block, sum([prompt, *clean[:first_noisy], *noisy[first_noisy : block + 1]], [])
+        yield block, flat([prompt, *clean[:first_noisy], *noisy[first_noisy : block + 1]])
 
 
 def assert_packed_equals_plain(network, variant, block_size=6):
@@ -186,7 +186,7 @@ def assert_packed_equals_plain(network, variant, block_size=6):
         prompt, noisy, clean = deinterleave(packed.input_ids, packed.prompt_length, block_size)
         stream, block = batch["stream"][row], batch["block"][row]
         text = (stream == PROMPT) | (stream == CLEAN)
-        expected = plain_logits(network, sum(clean, prompt))
+        expected = plain_logits(network, flat([prompt, *clean]))
         assert torch.allclose(logits[row, text], expected, atol=1e-5)
         assert torch.equal(logits[row, text].argmax(-1), expected.argmax(-1))
         for number, context in contexts(variant, prompt, noisy, clean):

@@ -4,7 +4,7 @@ import random
 from collections import defaultdict
 
 import pytest
-from packs import pack_config, random_trajectories, random_trajectory, write_trajectories
+from packs import flat, pack_config, random_trajectories, random_trajectory, write_trajectories
 
 from jacobi_forcing.data.files import sha256, shard_paths
 from jacobi_forcing.data.packed import read_packed
@@ -78,7 +78,7 @@ def test_every_row_has_its_own_prompt_and_all_blocks_of_its_answer_in_order(
         prompt, noisy, clean = deinterleave(row.input_ids, row.prompt_length, BLOCK)
         assert prompt == trajectory.prompt_ids
         assert clean == [block[-1] for block in trajectory.states]
-        assert sum(clean, [])[: row.answer_length] == trajectory.answer_ids
+        assert flat(clean)[: row.answer_length] == trajectory.answer_ids
         assert len(noisy) == len(clean) == len(row.noise_ratios)
         assert all(n in states for n, states in zip(noisy, trajectory.states, strict=True))
 
@@ -129,7 +129,8 @@ def test_filters_leave_out_failed_and_unfinished_answers_and_no_others(
     wanted = [
         t.prompt_index
         for t in made
-        if not (solved_only and t.solved is False) and (t.finish_reason == "eos" or not finished_only)
+        if not (solved_only and t.solved is False)
+        and (t.finish_reason == "eos" or not finished_only)
     ]
     assert [row.prompt_index for row in rows] == wanted
     assert len(wanted) == (8 if solved_only else 12) // (2 if finished_only else 1)
@@ -151,7 +152,7 @@ def test_max_length_cuts_whole_blocks_and_drops_what_has_no_room_for_one(
         assert clean == [block[-1] for block in trajectory.states[:room]]
         assert len(row.input_ids) <= max_length
         assert row.answer_length == min(len(trajectory.answer_ids), BLOCK * len(clean))
-        assert sum(clean, [])[: row.answer_length] == trajectory.answer_ids[: row.answer_length]
+        assert flat(clean)[: row.answer_length] == trajectory.answer_ids[: row.answer_length]
     assert (len(rows) < len(trajectories)) == (max_length < 17)
 
 

@@ -2,6 +2,7 @@
 
 import random
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 
@@ -24,7 +25,7 @@ def ratios(schedule, num_blocks, window, low=0.0, high=1.0, phase=0, seed=0):
 def test_ratios_rise_evenly_inside_a_window_and_then_start_again(window):
     found = ratios("progressive", 3 * window + 1, window)
     first = found[:window]
-    assert all(later > earlier for earlier, later in zip(first, first[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(first))
     assert first == pytest.approx([i / (window - 1) for i in range(window)])
     assert found == first * 3 + first[:1]
 

@@ -30,7 +30,7 @@ def run_record(config: Any, **facts: Any) -> dict[str, Any]:
 
 
 def claim(out: Path, facts: dict[str, Any], *, free: Collection[str]) -> None:
-    """Note in a folder what decides its content, before anything is written there.
+    """Note in `out/settings.json` what decides the folder's content, before it gets any.
 
     Args:
         out: The folder.
@@ -41,16 +41,20 @@ def claim(out: Path, facts: dict[str, Any], *, free: Collection[str]) -> None:
         ConfigError: The folder was begun with other facts; it is left as it is.
     """
     path = out / "settings.json"
-    ours = {name: value for name, value in facts.items() if name not in free}
-    if not path.exists():
-        write_json(path, ours)
-        return
-    theirs = read_json(path)
-    for name in ours:
-        if ours[name] != theirs.get(name):
+    if path.exists():
+        refuse_change(path, facts, read_json(path), free=free)
+    else:
+        write_json(path, {name: value for name, value in facts.items() if name not in free})
+
+
+def refuse_change(path: Path, facts: dict, begun_with: dict, *, free: Collection[str]) -> None:
+    """Raise ConfigError where a fact that is not free differs from the one noted in `path`."""
+    for name, ours in facts.items():
+        theirs = begun_with.get(name)
+        if name not in free and ours != theirs:
             raise ConfigError(
-                f"{out}: was begun with {name} = {theirs.get(name)!r}, now it is {ours[name]!r}. Use "
-                "the same to continue, or another --out."
+                f"{path}: was begun with {name} = {theirs!r}, now it is {ours!r}. Use the same to "
+                "continue, or another output folder."
             )
 
 

@@ -13,7 +13,7 @@ class Forward(NamedTuple):
     request: int  # index of the request
     iteration: int  # 0 is the prefill
     offset: int  # answer tokens committed before this forward
-    guesses: list[int]  # m draft tokens, for answer positions offset .. offset + m - 1
+    guesses: list[int]  # m ids, for answer positions offset .. offset + m - 1
     greedy: list[int]  # m + 1 ids: the model's choice after the committed text and each guess
     accepted: list[int]  # 1 to m + 1 ids committed by this forward
 

@@ -49,7 +49,7 @@ def accepted_length(guesses: Sequence[int], greedy: Sequence[int]) -> int:
     """Count the tokens a forward settles: the right guesses before the first wrong one, and one.
 
     Args:
-        guesses: m draft tokens.
+        guesses: m ids.
         greedy: m + 1 ids; greedy[i] is the model's choice in the place of guesses[i].
 
     Returns:

@@ -9,8 +9,8 @@ from jacobi_forcing.decoding.events import Forward
 class TrajectoryRecorder:
     """Collects one request's block states from the events of the `jacobi` strategy.
 
-    State 0 of a block is its first guess as it was drawn, so fully random but for a first token
-    that the forward before may already have settled. The reference overwrites its state 0 with the fixed
+    State 0 of a block is its first guess as it was drawn: fully random, but for a first token that
+    the forward before may have settled. The reference overwrites its state 0 with the fixed
     point, because both are one tensor; here every state is a list of its own.
     """
 
@@ -32,14 +32,18 @@ class TrajectoryRecorder:
         A block cut off by the token budget has no fixed point and is left out; after an EOS the
         fixed point is filled up with `pad_id`.
         """
-        finished = []
-        for number, states in enumerate(self.states):
-            fixed = self.answer[number * self.block_size : (number + 1) * self.block_size]
-            if len(fixed) < self.block_size:
+        size = self.block_size
+        blocks = []
+        for start in range(0, len(self.answer), size):
+            fixed = self.answer[start : start + size]
+            if len(fixed) < size:
                 if fixed[-1] not in eos_ids:
                     break
-                fixed = fixed + [pad_id] * (self.block_size - len(fixed))
-            # Near the end of the budget guesses fall short of the block; such states are not whole.
-            whole = [state for state in states if len(state) == self.block_size]
-            finished.append(whole if whole and whole[-1] == fixed else [*whole, fixed])
-        return finished
+                fixed = fixed + [pad_id] * (size - len(fixed))
+            # An EOS that opens a block came with the block before: no forward ever guessed at it.
+            number = start // size
+            states = self.states[number] if number < len(self.states) else []
+            # Where the budget cuts guesses short, states are not whole.
+            states = [state for state in states if len(state) == size]
+            blocks.append(states if states and states[-1] == fixed else [*states, fixed])
+        return blocks

@@ -2,7 +2,8 @@
 
 One loop runs them all. Before each forward a strategy is asked for its guesses at the tokens
 behind the committed text; after it, it learns which tokens were accepted and what the model would
-have said behind the wrong ones. Guesses only ever change how many forwards an answer takes, never the answer.
+have said behind the wrong ones. Guesses only ever change how many forwards an answer takes, never
+the answer.
 """
 
 from collections.abc import Sequence
@@ -60,18 +61,18 @@ class Jacobi:
     def __init__(self, block_size: int, noise: Noise):
         self.block_size = block_size
         self.noise = noise
-        self.draft: list[int] = []
+        self.guesses: list[int] = []  # for the tokens behind the committed text
 
     def guess(self, text: Sequence[int], offset: int, limit: int) -> list[int]:
         """Propose the rest of the current block, from noise where it has just begun."""
         num_missing = self.block_size - offset % self.block_size
-        if not self.draft:
-            self.draft = self.noise.draw(text, num_missing)
-        return self.draft[: min(num_missing, limit)]
+        if not self.guesses:
+            self.guesses = self.noise.draw(text, num_missing)
+        return self.guesses[: min(num_missing, limit)]
 
     def observe(self, num_accepted: int, tail: list[int]) -> None:
         """Keep the model's own choices for the rest of the block, right or wrong."""
-        self.draft = tail[: max(len(self.draft) - num_accepted, 0)]
+        self.guesses = tail[: max(len(self.guesses) - num_accepted, 0)]
 
 
 class Window:
@@ -85,21 +86,21 @@ class Window:
     def __init__(self, block_size: int, noise: Noise):
         self.block_size = block_size
         self.noise = noise
-        self.draft: list[int] = []
+        self.guesses: list[int] = []  # for the tokens behind the committed text
 
     def guess(self, text: Sequence[int], offset: int, limit: int) -> list[int]:
         """Propose the model's previous choices, filled up with noise."""
-        num_missing = self.block_size - 1 - len(self.draft)
-        self.draft += self.noise.draw(text, num_missing)
-        return self.draft[:limit]
+        num_missing = self.block_size - 1 - len(self.guesses)
+        self.guesses += self.noise.draw(text, num_missing)
+        return self.guesses[:limit]
 
     def observe(self, num_accepted: int, tail: list[int]) -> None:
         """Keep the model's own choices behind the accepted tokens."""
-        self.draft = tail
+        self.guesses = tail
 
 
 class PromptLookup:
-    """The draft-free rival: copy what followed the text's last tokens when they last occurred.
+    """The rival that needs no training: copy what followed the last three tokens before.
 
     A baseline that shows how much of a speed-up is owed to text that repeats itself.
     """
@@ -108,15 +109,17 @@ class PromptLookup:
 
     def __init__(self, block_size: int):
         self.num_guesses = block_size - 1
+        self.latest: dict[tuple[int, ...], int] = {}  # n-gram -> where its last continuation is
+        self.num_indexed = self.NGRAM_TOKENS
 
     def guess(self, text: Sequence[int], offset: int, limit: int) -> list[int]:
-        """Propose the continuation of the latest earlier place with the same last three tokens."""
+        """Propose what followed the same three tokens when they last occurred."""
         n = self.NGRAM_TOKENS
-        key = list(text[-n:])
-        for start in range(len(text) - n - 1, -1, -1):
-            if list(text[start : start + n]) == key:
-                return list(text[start + n : start + n + min(self.num_guesses, limit)])
-        return []
+        for end in range(self.num_indexed, len(text)):
+            self.latest[tuple(text[end - n : end])] = end
+        self.num_indexed = max(self.num_indexed, len(text))
+        start = self.latest.get(tuple(text[-n:]))
+        return [] if start is None else list(text[start : start + min(self.num_guesses, limit)])
 
     def observe(self, num_accepted: int, tail: list[int]) -> None:
         """Nothing to learn: the text holds it all."""

@@ -1,4 +1,4 @@
-"""The boundary to Hugging Face: load any causal LM, run it on ragged rows, refuse what would go wrong.
+"""The boundary to Hugging Face: load any causal LM, run it on ragged rows, refuse what goes wrong.
 
 The only room that knows transformers' model interface. May import: config, errors.
 """

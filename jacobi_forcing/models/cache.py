@@ -1,7 +1,7 @@
 """A preallocated key/value cache in which rejected drafts are overwritten, never cropped.
 
-Shapes: R = rows, H = key/value heads, S = slots per row, D = head dimension, B = rows of this forward,
-Q = tokens of this forward.
+Shapes: R = rows, H = key/value heads, S = slots per row, D = head dimension, B = rows of this
+forward, Q = tokens of this forward.
 """
 
 import torch
@@ -12,10 +12,10 @@ from transformers import Cache
 class SlotCache(Cache):
     """Keys and values of R token sequences, one slot per position, each row at its own length.
 
-    A forward writes its Q tokens per row into slots chosen by the caller (`place`), and attends to the
-    first `num_visible` slots through a mask that the caller builds. So a rejected draft needs no
-    clean-up: the mask hides its slots until later tokens overwrite them. transformers' own caches
-    crop instead, and what their `crop` means has changed between releases.
+    A forward writes its Q tokens per row into slots chosen by the caller (`place`), and attends to
+    the first `num_visible` slots through a mask that the caller builds. So a rejected draft needs
+    no clean-up: the mask hides its slots until later tokens overwrite them. transformers' own
+    caches crop instead, and what their `crop` means has changed between releases.
 
     Layers are allocated when first written, in the model's own dtype and on its device: per layer
     2 * R * H * (S + 1) * D elements. The extra slot takes the writes of padding tokens.
@@ -50,14 +50,13 @@ class SlotCache(Cache):
         self.first_row = first_row
         self.slots = slots
         self.num_visible = num_visible
-        self.row_index = torch.arange(first_row, first_row + len(slots), device=slots.device)[
-            :, None
-        ]
+        rows = torch.arange(first_row, first_row + len(slots), device=slots.device)
+        self.row_index = rows[:, None]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_, **__
     ) -> tuple[Tensor, Tensor]:
-        """Write [B, H, Q, D] keys and values; return the visible ones as [B, H, num_visible, D] views."""
+        """Write [B, H, Q, D] keys and values; return views [B, H, num_visible, D]."""
         if layer_idx not in self.keys:
             self.keys[layer_idx] = self._allocate(key_states)
             self.values[layer_idx] = self._allocate(value_states)

@@ -1,6 +1,7 @@
 """One forward pass over rows of different lengths: what the model would say after each new token.
 
-Shapes: B = rows of this forward, Q = tokens of the longest, K = cache slots it can see, V = vocabulary.
+Shapes: B = rows of this forward, Q = tokens of the longest, K = cache slots it can see,
+V = vocabulary.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ class RaggedForward:
     def logits(self, first_row: int, inputs: Sequence[Sequence[int]], num_outputs: int) -> Tensor:
         """Run `inputs[i]` behind row first_row + i.
 
-        Shorter rows are padded on the left, so that the outputs wanted are the last ones of every row.
+        Shorter rows are padded on the left, so that the outputs wanted are every row's last ones.
 
         Args:
             first_row: Cache row of the first input.
@@ -42,9 +43,10 @@ class RaggedForward:
         """
         device = self.model.device
         width = max(map(len, inputs))
-        starts = torch.tensor(self.lengths[first_row : first_row + len(inputs)], device=device)
+        lengths = self.lengths[first_row : first_row + len(inputs)]
+        starts = torch.tensor(lengths, device=device)
         num_tokens = torch.tensor([len(ids) for ids in inputs], device=device)
-        num_visible = int(max(n + len(ids) for n, ids in zip(self.lengths[first_row:], inputs)))
+        num_visible = max(n + len(ids) for n, ids in zip(lengths, inputs, strict=True))
         pad = self.model.pad_id
         ids = torch.tensor([[pad] * (width - len(i)) + list(i) for i in inputs], device=device)
 
@@ -72,4 +74,4 @@ class RaggedForward:
         """Like `logits`, but the argmax ids of the last num_outputs[i] positions of each row i."""
         logits = self.logits(first_row, inputs, max(num_outputs))
         choices = logits.argmax(dim=-1).tolist()  # the step's only device-to-host sync
-        return [row[len(row) - n :] for row, n in zip(choices, num_outputs)]
+        return [row[len(row) - n :] for row, n in zip(choices, num_outputs, strict=True)]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,18 +16,20 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from jacobi_forcing.errors import ConfigError, ModelError
 
 BUNDLED = {
     name: Path(__file__).parent.parent / "bundled" / name for name in ("tiny-base", "tiny-forced")
 }
+_AS_IN_TOKENIZER_JSON = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _NEEDED = (
-    "Needed is a folder with config.json, a tokenizer and model.safetensors, a hub id, tiny-base or "
-    "tiny-forced."
+    "Needed is a folder with config.json, a tokenizer and model.safetensors, a hub id, tiny-base "
+    "or tiny-forced."
 )
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def load_model(
         ConfigError: No such device.
     """
     path = str(BUNDLED.get(name, name))
-    if name in BUNDLED or name.startswith(("/", ".", "~")) or name.endswith("/"):
+    if Path(path).is_dir() or name.startswith(("/", ".", "~")) or path.count("/") > 1:
         _check_folder(name, Path(path))
     device = _usable_device(device)
     if dtype == "auto" and device == "cpu":
@@ -114,7 +116,7 @@ def load_model(
     options = {"trust_remote_code": trust_remote_code}
     config = _read(name, lambda: AutoConfig.from_pretrained(path, **options))
     _refuse_recurrent(name, config)
-    tokenizer = _read(name, lambda: AutoTokenizer.from_pretrained(path, **options))
+    tokenizer = _read(name, lambda: _load_tokenizer(path, options))
     network, found = _read(
         name,
         lambda: AutoModelForCausalLM.from_pretrained(
@@ -129,7 +131,7 @@ def load_model(
     lost = sorted(found["missing_keys"]) + [key for key, *_ in found["mismatched_keys"]]
     if lost:
         raise ModelError(
-            f"{name}: {len(lost)} weights are missing or do not have the shape that config.json asks "
+            f"{name}: {len(lost)} weights are missing or not of the shape that config.json asks "
             f"for, {lost[0]} among them; they would be random. Get the checkpoint again."
         )
     return wrap(name, network.to(device).eval(), tokenizer)
@@ -143,8 +145,9 @@ def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     eos_ids = _eos_ids(network, tokenizer)
     if not eos_ids:
         raise ModelError(
-            f"{name}: neither the tokenizer nor generation_config.json names an end-of-sequence token, "
-            "so decoding would not know where to stop. Set eos_token in tokenizer_config.json."
+            f"{name}: neither the tokenizer nor generation_config.json names an end-of-sequence "
+            "token, so decoding would not know where to stop. Set eos_token in "
+            "tokenizer_config.json."
         )
     pad_id = tokenizer.pad_token_id
     return CausalLM(
@@ -154,6 +157,21 @@ def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         eos_ids=eos_ids,
         pad_id=min(eos_ids) if pad_id is None else pad_id,
     )
+
+
+def _load_tokenizer(path: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that the checkpoint declares.
+
+    For some families, qwen2 among them, AutoTokenizer takes the family's own class whatever is
+    declared, and splits text otherwise than tokenizer.json says; without that file it makes an
+    empty tokenizer. Both would pass without a word.
+    """
+    declared = get_tokenizer_config(path).get("tokenizer_class")
+    loader = PreTrainedTokenizerFast if declared in _AS_IN_TOKENIZER_JSON else AutoTokenizer
+    tokenizer = loader.from_pretrained(path, **options)
+    if not tokenizer.encode("a", add_special_tokens=False):
+        raise ValueError("its tokenizer is empty; tokenizer.json is missing or broken")
+    return tokenizer
 
 
 def _check_folder(name: str, folder: Path) -> None:
@@ -173,7 +191,7 @@ def _usable_device(device: str) -> str:
     return device
 
 
-def _read(name: str, load: Callable[[], T]) -> T:
+def _read(name: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except Exception as error:  # broken files surface as many kinds, deep inside transformers
@@ -193,8 +211,8 @@ def _refuse_recurrent(name: str, config) -> None:
 
 def _cannot_roll_back(name: str, family: str) -> str:
     return (
-        f"{name}: {family} keeps a running state that cannot be rolled back, so rejected draft tokens "
-        "would stay in it. Use a model whose layers are all attention."
+        f"{name}: {family} keeps a running state that cannot be rolled back, so rejected draft "
+        "tokens would stay in it. Use a model whose layers are all attention."
     )
 
 

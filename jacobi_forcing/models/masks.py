@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 
 
 def layer_windows(config: PretrainedConfig) -> dict[str, int | None]:
-    """Give the attention window in tokens of every layer type; None where a layer sees everything."""
+    """Give every layer type's attention window in tokens; None where a layer sees everything."""
     window = getattr(config, "sliding_window", None)
     if getattr(config, "use_sliding_window", True) is False:
         window = None
@@ -34,7 +34,7 @@ def attention_masks(
         dtype: The model's dtype.
 
     Returns:
-        [B, 1, Q, K] of 0 and the dtype's minimum, or one such mask per layer type where they differ.
+        [B, 1, Q, K] of 0 and the dtype's minimum, or one such mask per layer type if they differ.
     """
     windows = layer_windows(config)
     masks = {}

@@ -19,15 +19,16 @@ _MAX_PROBE_TOKENS = 8192
 def probe(model: CausalLM) -> float:
     """Compare a ragged, draft-style forward with the model's plain one on random ids.
 
-    Two rows of different lengths, longer than any attention window, are prefilled with a wrong draft
-    behind them; then the right tokens are written over the draft. Their logits must be the plain
-    ones.
+    Two rows of different lengths, longer than any attention window, are prefilled with a wrong
+    draft behind them; then the right tokens are written over the draft. Their logits must be the
+    plain ones.
 
     Returns:
         Largest absolute difference, as a fraction of the plain logits' standard deviation.
 
     Raises:
-        ModelError: The two differ, so decoding this model would be silently wrong.
+        ModelError: The two differ, so decoding this model would be silently wrong, or the plain
+            forward is broken already.
     """
     length = min(_widest_window(model.config) + 16, model.context_tokens - 1, _MAX_PROBE_TOKENS)
     lengths = [length, max(length - 9, _DRAFT_TOKENS + 1)]
@@ -36,6 +37,11 @@ def probe(model: CausalLM) -> float:
     wrong = torch.randint(model.vocab_tokens, (_DRAFT_TOKENS,), generator=generator).tolist()
     family = model.config.model_type
     plain = [_alone(model, row) for row in rows]
+    if not all(logits.isfinite().all() for logits in plain):
+        raise ModelError(
+            f"{model.name}: gives logits that are not finite numbers, as {model.dtype}. Its "
+            "weights are broken, or need another --dtype."
+        )
     try:
         found = _as_draft(model, rows, wrong)
     except torch.OutOfMemoryError:
@@ -50,9 +56,9 @@ def probe(model: CausalLM) -> float:
     worst = float(off.max())  # NaN if one is
     if not worst <= (1e-3 if model.dtype == torch.float32 else 0.25):
         raise ModelError(
-            f"{model.name}: {family} gives other logits with explicit masks and positions than alone "
-            f"(off by {worst:.2g} standard deviations), so decoding would be silently wrong. This "
-            "family is not supported."
+            f"{model.name}: {family} gives other logits with explicit masks and positions than "
+            f"alone (off by {worst:.2g} standard deviations), so decoding would be silently wrong. "
+            "This family is not supported."
         )
     return worst
 
@@ -73,5 +79,8 @@ def _alone(model: CausalLM, row: list[int]) -> Tensor:
 
 def _widest_window(config: PretrainedConfig) -> int:
     """Find the widest attention window of any kind, under whatever name the family has for it."""
-    spans = [v for k, v in config.to_dict().items() if "window" in k or "chunk" in k]
+    settings = config.to_dict()
+    if settings.get("use_sliding_window") is False:
+        del settings["sliding_window"]
+    spans = [v for k, v in settings.items() if "window" in k or "chunk" in k]
     return max([24, *(v for v in spans if type(v) is int)])

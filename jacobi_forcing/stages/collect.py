@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from jacobi_forcing.config import CollectConfig
 from jacobi_forcing.data.files import read_rows, sha256, shard_path, write_json, write_rows
 from jacobi_forcing.data.prompts import Prompt, prompts_fingerprint, read_prompts
@@ -18,7 +16,7 @@ from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import progress_bar
-from jacobi_forcing.stages.machine import open_model
+from jacobi_forcing.stages.machine import check_block_size, open_model
 
 
 def run(config: CollectConfig) -> Path:
@@ -32,11 +30,7 @@ def run(config: CollectConfig) -> Path:
     """
     out = Path(config.out)
     model = open_model(config)
-    if config.block_size > model.context_tokens:
-        raise ConfigError(
-            f"--block-size is {config.block_size}, but {config.model} has a context of only "
-            f"{model.context_tokens} tokens."
-        )
+    check_block_size(config, model)
     prompts = load_prompts(config.prompts, model, config.seed, config.self_prompt_tokens)
     record = run_record(config, tokenizer=tokenizer_fingerprint(model.tokenizer))
     inputs = {"weights": model.weights_fingerprint(), "prompts": prompts_fingerprint(prompts)}
@@ -86,7 +80,8 @@ def _collect(
 ) -> Iterator[Trajectory]:
     """Decode prompts[first:] and yield each trajectory as it finishes."""
     num_blocks = -(-config.max_new_tokens // config.block_size)
-    budget = num_blocks * config.block_size
+    # One token more than the blocks hold: a budget that ends with the last block would cut its guesses.
+    budget = num_blocks * config.block_size + 1
     recorders: dict[int, TrajectoryRecorder] = {}
 
     def start(request: Request):

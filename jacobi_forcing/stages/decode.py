@@ -7,10 +7,10 @@ from rich.console import Console
 
 from jacobi_forcing.config import DecodeConfig
 from jacobi_forcing.data.prompts import encode
-from jacobi_forcing.decoding import Noise, decode_one, make_strategy
+from jacobi_forcing.decoding.generate import generate
 from jacobi_forcing.drawing.page import write_page
-from jacobi_forcing.errors import ConfigError, DataError
-from jacobi_forcing.stages.machine import open_model
+from jacobi_forcing.errors import DataError
+from jacobi_forcing.stages.machine import check_block_size, open_model
 
 
 def run(config: DecodeConfig) -> dict:
@@ -22,34 +22,31 @@ def run(config: DecodeConfig) -> dict:
     text = _prompt_text(config.prompt)
     model = open_model(config)
     record = {"messages": [{"role": "user", "content": text}]} if config.chat else {"prompt": text}
-    ids = encode(record, model.tokenizer, "--prompt")
-    if len(ids) >= model.context_tokens:
-        raise DataError(
-            f"--prompt: has {len(ids)} tokens, but the model's context of {model.context_tokens} has "
-            "to hold the answer too. Shorten it."
-        )
-    if config.block_size > model.context_tokens:
-        raise ConfigError(
-            f"--block-size is {config.block_size}, but {config.model} has a context of only "
-            f"{model.context_tokens} tokens."
-        )
-    noise = Noise(config.noise, model.vocab_tokens, config.seed)
-    strategy = make_strategy(config.strategy, config.block_size, noise)
-    finished, forwards = decode_one(model, ids, strategy, config.max_new_tokens)
+    ids = encode(record, model.tokenizer, "--prompt", model.context_tokens)
+    check_block_size(config, model)
+    answer = generate(
+        model,
+        ids,
+        strategy=config.strategy,
+        block_size=config.block_size,
+        max_new_tokens=config.max_new_tokens,
+        noise=config.noise,
+        seed=config.seed,
+    )
     result = {
-        "ids": finished.answer_ids,
-        "text": model.tokenizer.decode(finished.answer_ids, skip_special_tokens=True),
-        "forwards": finished.num_forwards,
-        "tokens_per_forward": len(finished.answer_ids) / finished.num_forwards,
-        "finish_reason": finished.reason,
+        "ids": answer.ids,
+        "text": answer.text,
+        "forwards": answer.finished.num_forwards,
+        "tokens_per_forward": answer.tokens_per_forward,
+        "finish_reason": answer.finished.reason,
     }
     if config.html:
         write_page(
             Path(config.html),
             model.tokenizer,
             ids,
-            forwards,
-            finished,
+            answer.forwards,
+            answer.finished,
             model_name=config.model,
             strategy=config.strategy,
             block_size=config.block_size,
@@ -63,7 +60,7 @@ def _prompt_text(prompt: str) -> str:
         return prompt
     path = Path(prompt[1:])
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--prompt: cannot read {path}: {error}.") from error
 

@@ -1,7 +1,8 @@
-"""evaluate: accuracy, tokens per forward and speed on problems, beside the model's own AR decoding."""
+"""evaluate: accuracy, tokens per forward and speed on problems, beside the model's own AR."""
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import progress_bar
-from jacobi_forcing.stages.machine import open_model
+from jacobi_forcing.stages.machine import check_block_size, open_model
 
 _BUNDLED_SEED = 0
 _BUNDLED_PER_KIND = 500
+_FROM_FILE = "file"  # the structure of problems that are not generated
 
 
 def run(config: EvaluateConfig) -> dict[str, Any]:
@@ -32,18 +34,11 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     """
     chosen = load_problems(config)
     model = open_model(config)
-    if config.block_size > model.context_tokens:
-        raise ConfigError(
-            f"--block-size is {config.block_size}, but {config.model} has a context of only "
-            f"{model.context_tokens} tokens."
-        )
-    prompts = [encode({"prompt": p.prompt}, model.tokenizer, config.problems) for p in chosen]
-    for prompt in prompts:
-        if len(prompt) + config.block_size > model.context_tokens:
-            raise DataError(
-                f"{config.problems}: a prompt of {len(prompt)} tokens leaves no room in the context of "
-                f"{model.context_tokens} tokens."
-            )
+    check_block_size(config, model)
+    prompts = [
+        encode({"prompt": p.prompt}, model.tokenizer, _place(p, config), model.context_tokens)
+        for p in chosen
+    ]
     decoders = [AUTOREGRESSIVE]
     if config.strategy != "autoregressive":
         decoders.append(Decoder(config.strategy, config.block_size))
@@ -101,18 +96,43 @@ def _problem(record: Any, where: str) -> Problem:
     if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
         raise DataError(f'{where}: needs an object with "prompt" and "check".')
     found = record.get("check")
-    kinds = {"answer": "math", "function": "code"}
-    kind = next((kinds[key] for key in kinds if isinstance(found, dict) and key in found), None)
-    if kind is None:
-        raise DataError(f'{where}: "check" needs "answer", or "function" and "tests".')
+    if not isinstance(found, dict):
+        raise DataError(f'{where}: "check" must be an object, with what the answer must be.')
+    if "function" in found:
+        kind, is_good = "code", _is_code_check(found)
+    else:
+        kind, is_good = "math", _is_number(found.get("answer"))
+    if not is_good:
+        raise DataError(
+            f'{where}: "check" needs "answer": "a number", or "function": "its name" and '
+            '"tests": [[arguments, result], ...].'
+        )
     return Problem(
         kind=kind,
-        structure="file",
+        structure=_FROM_FILE,
         instance=(where,),
         prompt=record["prompt"],
-        answer=record.get("answer", ""),
+        answer="",
         check=found,
     )
+
+
+def _is_code_check(found: dict) -> bool:
+    tests = found.get("tests")
+    is_pairs = isinstance(tests, list) and all(isinstance(t, list) and len(t) == 2 for t in tests)
+    return isinstance(found["function"], str) and is_pairs and len(tests) > 0
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and Decimal(text).is_finite()
+    except InvalidOperation:
+        return False
+
+
+def _place(problem: Problem, config: EvaluateConfig) -> str:
+    """Say where a problem comes from: file and line, or the name of the bundled ones."""
+    return problem.instance[0] if problem.structure == _FROM_FILE else config.problems
 
 
 def _verdicts(

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,14 @@ from jacobi_forcing.config import (
     ForceConfig,
     PackConfig,
     TrainConfig,
+    check,
     from_mapping,
+    refuse_unknown,
 )
 from jacobi_forcing.data.files import read_json
-from jacobi_forcing.errors import ConfigError, DataError
+from jacobi_forcing.data.record import refuse_change
+from jacobi_forcing.data.trajectories import MANIFEST
+from jacobi_forcing.errors import DataError
 from jacobi_forcing.stages import collect, evaluate, pack, train
 
 _STAGES = {
@@ -26,13 +30,6 @@ _STAGES = {
     "pack": PackConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
-}
-# What one stage hands to the next is filled in here, so a recipe may not set it.
-_WIRED = {
-    "collect": {"model", "out"},
-    "pack": {"trajectories", "out"},
-    "train": {"model", "packed", "out"},
-    "evaluate": {"model", "report"},
 }
 
 
@@ -60,19 +57,29 @@ def run(config: ForceConfig) -> Path:
     for number, stages in enumerate(rounds, 1):
         console.rule(f"round {number} of {len(rounds)}")
         checkpoint = Path(stages.train.out)
-        if (checkpoint / "run.json").exists():
+        if _is_done(stages.train, checkpoint / "run.json"):
             console.print(f"{checkpoint} is trained already")
         else:
             collect.run(stages.collect)
-            if not (Path(stages.pack.out) / "manifest.json").exists():
+            if not _is_done(stages.pack, Path(stages.pack.out) / MANIFEST):
                 pack.run(stages.pack)
             train.run(stages.train)
         if stages.evaluate is not None:
-            path = Path(stages.evaluate.report)
-            reports.append(read_json(path) if path.exists() else evaluate.run(stages.evaluate))
+            report = Path(stages.evaluate.report)
+            is_done = _is_done(stages.evaluate, report)
+            reports.append(read_json(report) if is_done else evaluate.run(stages.evaluate))
     if reports:
         console.print(_table(reports))
     return Path(rounds[-1].train.out)
+
+
+def _is_done(config: Any, record: Path) -> bool:
+    """Tell whether a stage has left its record; refuse to go on if it ran with other settings."""
+    if not record.exists():
+        return False
+    free = ("device", "threads", "workers")
+    refuse_change(record, asdict(config), read_json(record)["settings"], free=free)
+    return True
 
 
 def read_recipe(path: Path) -> list[Round]:
@@ -83,26 +90,28 @@ def read_recipe(path: Path) -> list[Round]:
     before, and collects with it.
 
     Raises:
-        ConfigError: An unknown setting (the nearest known one is suggested) or a value out of range.
+        ConfigError: An unknown setting (the nearest known one is suggested), or a bad value.
         DataError: The file cannot be read.
     """
     try:
-        recipe = tomllib.loads(path.read_text())
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid TOML: {error}.") from error
-    known = {"model", "out", "seed", "threads", "rounds", *_STAGES}
-    _refuse_unknown(recipe, known, str(path))
+    refuse_unknown(recipe, ("model", "out", "seed", "threads", "rounds", *_STAGES), str(path))
     for name in ("model", "out"):
-        if not isinstance(recipe.get(name), str):
-            raise ConfigError(f'{path}: needs {name} = "...".')
-    rounds = recipe.get("rounds") or [{}]
+        check(isinstance(recipe.get(name), str), f'{path}: needs {name} = "...".')
+    rounds = recipe.get("rounds", [{}])
+    check(
+        isinstance(rounds, list) and rounds and all(isinstance(r, dict) for r in rounds),
+        f"{path}: rounds must be tables, each written under [[rounds]].",
+    )
     resolved = []
     model = recipe["model"]
     for number, overrides in enumerate(rounds, 1):
         where = f"{path}: round {number}"
-        _refuse_unknown(overrides, set(_STAGES), where)
+        refuse_unknown(overrides, _STAGES, where)
         folder = Path(recipe["out"]) / f"round-{number}"
         wires = {
             "collect": {"model": model, "out": str(folder / "trajectories")},
@@ -115,7 +124,8 @@ def read_recipe(path: Path) -> list[Round]:
             "evaluate": {"model": str(folder / "model"), "report": str(folder / "report.json")},
         }
         stages = {
-            stage: _resolve(stage, recipe, overrides, wires[stage], where) for stage in _STAGES
+            stage: _resolve(stage, recipe, overrides, wires[stage], f"{where}: [{stage}]")
+            for stage in _STAGES
         }
         if "evaluate" not in recipe and "evaluate" not in overrides:
             stages["evaluate"] = None
@@ -124,27 +134,19 @@ def read_recipe(path: Path) -> list[Round]:
     return resolved
 
 
-def _refuse_unknown(table: Mapping[str, Any], known: set[str], where: str) -> None:
-    import difflib
-
-    for name in table:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{where}: unknown setting {name!r}.{hint}")
-
-
 def _resolve(
     stage: str, recipe: Mapping, overrides: Mapping, wires: Mapping[str, str], where: str
 ) -> Any:
+    """Make one stage's config; `wires` are what one stage hands to the next."""
     config_type = _STAGES[stage]
     names = {f.name for f in fields(config_type)}
-    shared = {n: recipe[n] for n in ("seed", "threads") if n in recipe and n in names}
-    given = recipe.get(stage, {}) | overrides.get(stage, {})
-    wired = _WIRED[stage] & given.keys()
-    if wired:
-        raise ConfigError(f"{where}: [{stage}] {sorted(wired)[0]} is set by the recipe itself.")
-    return from_mapping(config_type, shared | given | wires, f"{where}: [{stage}]")
+    given = {n: recipe[n] for n in ("seed", "threads") if n in recipe and n in names}
+    for table in (recipe.get(stage, {}), overrides.get(stage, {})):
+        check(isinstance(table, dict), f"{where} is {table!r}, must be a table of settings.")
+        for name in wires:
+            check(name not in table, f"{where}: {name} is set by the recipe itself.")
+        given |= table
+    return from_mapping(config_type, given | wires, where)
 
 
 def _table(reports: list[dict]) -> Table:

@@ -2,6 +2,7 @@
 
 import torch
 
+from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models import CausalLM, load_model
 from jacobi_forcing.models.probe import probe
 
@@ -23,3 +24,12 @@ def open_model(config) -> CausalLM:
     )
     probe(model)
     return model
+
+
+def check_block_size(config, model: CausalLM) -> None:
+    """Raise ConfigError where a block does not fit into the model's context."""
+    if config.block_size > model.context_tokens:
+        raise ConfigError(
+            f"--block-size is {config.block_size}, but {config.model} has a context of only "
+            f"{model.context_tokens} tokens. Take smaller blocks."
+        )

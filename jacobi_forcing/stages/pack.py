@@ -25,8 +25,8 @@ from jacobi_forcing.training.schedule import nearest_state, scheduled_ratios
 def run(config: PackConfig) -> Path:
     """Pack trajectories into `config.out`; return that folder.
 
-    Every trajectory shard becomes one packed shard, and whatever is random is drawn from the seed and
-    the prompt's index, so the bytes do not depend on the number of workers or their order.
+    Every trajectory shard becomes one packed shard, and whatever is random is drawn from the seed
+    and the prompt's index, so the bytes do not depend on the number of workers or their order.
 
     What an earlier run left in `config.out` is replaced: its shards would be read as ours.
 
@@ -52,7 +52,8 @@ def run(config: PackConfig) -> Path:
     if not sum(counts):
         raise DataError(
             f"{source}: no trajectory is left to pack: {manifest['num_prompts']} collected, "
-            f"{manifest['num_finished']} ended with EOS, {manifest['num_solved']} solved their problem."
+            f"{manifest['num_finished']} ended with EOS, {manifest['num_solved']} solved their "
+            "problem."
         )
     record = run_record(config, inputs={MANIFEST: sha256(source / MANIFEST)})
     packed = [shard_path(out, n) for n in range(len(shards))]
@@ -102,7 +103,7 @@ def _wanted(trajectory: Trajectory, config: PackConfig, block_size: int) -> bool
 
 
 def pack_one(trajectory: Trajectory, block_size: int, config: PackConfig, copy: int = 0) -> Packed:
-    """Pack one trajectory: per block, the state nearest to the scheduled noise, and the fixed point."""
+    """Pack one trajectory: per block, the state nearest to the schedule, and the fixed point."""
     rng = random.Random(f"{config.seed}/{trajectory.prompt_index}/{copy}")
     room = (config.max_length - len(trajectory.prompt_ids)) // (2 * block_size)
     states = trajectory.states[:room]

@@ -1,12 +1,10 @@
-"""train: one packed forward for both losses, tested by the shipped decoder, best checkpoint kept."""
+"""train: one packed forward for both losses, tested by our decoder, the best checkpoint kept."""
 
-import json
 import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -36,7 +34,7 @@ _EVAL_TOKENS = 256
 def run(config: TrainConfig) -> Path:
     """Train `config.model` on `config.packed`; return `config.out`, a plain Hugging Face directory.
 
-    Checkpoints lie in `out/steps` while it runs; a run that was stopped continues from the last one.
+    Checkpoints lie in `out/steps` while it runs; a run that was stopped continues from the last.
 
     Raises:
         JacobiForcingError: Bad settings, data that was made for another model or block size, or NaN
@@ -78,8 +76,8 @@ def run(config: TrainConfig) -> Path:
 def _check_fit(config: TrainConfig, model: CausalLM, manifest: dict) -> None:
     if manifest["tokenizer"] != tokenizer_fingerprint(model.tokenizer):
         raise DataError(
-            f"{config.packed}: was made with another tokenizer than that of {config.model}, so its ids "
-            "mean other text. Collect and pack again with this model."
+            f"{config.packed}: was made with another tokenizer than that of {config.model}, so its "
+            "ids mean other text. Collect and pack again with this model."
         )
     size = config.eval_block_size
     if size and size > model.context_tokens:
@@ -92,10 +90,16 @@ def _split(
     """Choose the training sequences, and make the test that `eval_prompts` asks for."""
     kind, _, count = config.eval_prompts.partition(":")
     block_size = config.eval_block_size or manifest["block_size"]
-    if kind == "packed" and count.isdigit():
-        kept = list(dict.fromkeys(s.prompt_index for s in sequences))[-int(count) :]
-        if len(kept) * 2 > manifest["num_sequences"]:
-            kept = kept[-1:]
+    if kind == "packed" and count.isdigit() and int(count):
+        found = list(dict.fromkeys(s.prompt_index for s in sequences))
+        if len(found) < 2:
+            raise DataError(
+                f"{config.packed}: holds the sequences of one prompt; needed are two, one to train "
+                "on and one to evaluate with. Collect more prompts."
+            )
+        kept = set(found[-min(int(count), len(found) // 2) :])
+        if len(kept) < int(count):
+            logger.warning("%d prompts are half of all: so many are kept out.", len(kept))
         held = {s.prompt_index: s for s in sequences if s.prompt_index in kept}
         training = [s for s in sequences if s.prompt_index not in held]
         prompts = [s.input_ids[: s.prompt_length] for s in held.values()]
@@ -103,15 +107,15 @@ def _split(
     if kind == "bundled":
         return sequences, _accuracy_test(config, model, block_size)
     raise ConfigError(
-        f"--eval-prompts is {config.eval_prompts!r}; write bundled:N, bundled:math:N, bundled:code:N "
-        "or packed:N."
+        f"--eval-prompts is {config.eval_prompts!r}; write bundled:N, bundled:math:N, "
+        "bundled:code:N or packed:N."
     )
 
 
 def _accuracy_test(
     config: TrainConfig, start: CausalLM, block_size: int
 ) -> Callable[[PreTrainedModel], Metrics]:
-    """Score held-out problems; a model within `max_accuracy_drop` of the start is judged by its speed."""
+    """Score held-out problems; what lost at most `max_accuracy_drop` is judged by its speed."""
     prompts = read_prompts(
         config.eval_prompts,
         start.tokenizer,
@@ -125,12 +129,12 @@ def _accuracy_test(
         model = wrap(config.model, network, start.tokenizer)
         decoded = _decode(config, model, [p.ids for p in prompts], block_size)
         texts = [model.tokenizer.decode(a, skip_special_tokens=True) for a in decoded.answers]
-        verdicts = check_answers([(p.problem, t) for p, t in zip(prompts, texts)])
+        verdicts = check_answers([(p.problem, t) for p, t in zip(prompts, texts, strict=True)])
         accuracy = sum(verdicts) / len(verdicts)
         if not floor:
             floor.append(accuracy - config.max_accuracy_drop)
         speed = decoded.tokens_per_forward
-        # Below the floor no speed makes up for the loss: such checkpoints rank by accuracy, under 0.
+        # Below the floor no speed makes up for it: such checkpoints rank by accuracy, under 0.
         score = speed if accuracy >= floor[0] else accuracy - 1
         return {"accuracy": accuracy, "tokens_per_forward": speed, "score": score}
 
@@ -140,7 +144,7 @@ def _accuracy_test(
 def _likelihood_test(
     config: TrainConfig, start: CausalLM, prompts: list[list[int]], block_size: int
 ) -> Callable[[PreTrainedModel], Metrics]:
-    """Judge text without a checker: how likely the starting model finds what the trained one writes."""
+    """Judge text without a checker: by how likely the starting model finds it."""
     import copy
 
     original = wrap(config.model, copy.deepcopy(start.network).eval(), start.tokenizer)

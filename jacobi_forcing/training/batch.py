@@ -1,10 +1,11 @@
 """Batches of packed sequences, padded to their longest."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from jacobi_forcing.data.packed import Packed
 from jacobi_forcing.training.layout import (
@@ -29,6 +30,35 @@ class PackedDataset(Dataset):
 
     def __getitem__(self, index: int) -> Packed:
         return self.sequences[index]
+
+
+class LengthSampler(Sampler):
+    """Deals sequences of similar lengths together, so that little is padding.
+
+    The order follows from the seed and the epoch alone: a run that was stopped in its third epoch
+    goes on in the order of the third.
+
+    Args:
+        lengths: Tokens of every sequence.
+        batch_size: Sequences per optimizer step.
+        seed: Of the order.
+        epoch: Tells which epoch begins; asked for, because not every loader passes it on to here.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, epoch: Callable[[], int]
+    ):
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch())
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
 class Collator:

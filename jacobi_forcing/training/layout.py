@@ -4,8 +4,8 @@
     positions   0..P-1   P..      P..      P+n..    P+n..
 
 The two blocks of a pair share their positions: both stand for the same stretch of the answer, once
-as Jacobi decoding saw it on the way and once as it came out. So one forward gives the student's and the
-teacher's predictions for every answer token.
+as Jacobi decoding saw it on the way and once as it came out. So one forward gives the student's and
+the teacher's predictions for every answer token.
 
 Shapes: S = sequence length = P + 2 * T * n, P = prompt tokens, T = blocks, n = block size.
 """
@@ -65,8 +65,8 @@ def make_layout(prompt_length: int, num_blocks: int, block_size: int) -> Layout:
 def ar_targets(ids: Tensor, layout: Layout, answer_length: int, *, on_prompt: bool) -> Tensor:
     """Give each token of the clean text the token that follows it there.
 
-    The clean text is the prompt and the clean blocks. Nothing behind the answer's last token (its EOS)
-    is a target.
+    The clean text is the prompt and the clean blocks. Nothing behind the answer's last token (its
+    EOS) is a target.
 
     Args:
         ids: [S] long.
@@ -91,8 +91,9 @@ def teacher_index(
 ) -> Tensor:
     """Give each noisy token the clean token whose prediction it learns.
 
-    That is the token at the same position of its pair, from the pair's first difference on (before it,
-    the two streams of a pair agree; paper 2.6), and only where what is predicted is part of the answer.
+    That is the token at the same position of its pair, from the pair's first difference on (before
+    it, the two streams of a pair agree; paper 2.6), and only where what is predicted is part of the
+    answer.
 
     Args:
         ids: [S] long.

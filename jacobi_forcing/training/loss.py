@@ -23,8 +23,8 @@ class Losses(NamedTuple):
 def losses(logits: Tensor, ar_targets: Tensor, teacher_index: Tensor, teacher: Tensor) -> Losses:
     """Compute both losses.
 
-    The consistency loss is cross-entropy against the teacher's distribution: the KL divergence of the
-    paper up to the teacher's entropy, which has no gradient here.
+    The consistency loss is cross-entropy against the teacher's distribution: the KL divergence of
+    the paper up to the teacher's entropy, which has no gradient here.
 
     Args:
         logits: [B, S, V], the student's.

@@ -1,46 +1,46 @@
-"""Who sees whom in a training sequence: one predicate, in dense and in FlexAttention form (paper 2.5).
+r"""Who sees whom in a training sequence: one predicate, dense and for FlexAttention (paper 2.5).
 
-Rows see columns: `#` all of it, `\\` causally, `.` nothing. The four blocks below are two windows of
-two, so that `windowed` differs from both others.
+Rows see columns: `#` all of it, `\` causally, `.` nothing. The four blocks below are two windows
+of two, so that `windowed` differs from both others.
 
 noise-conditioned (the paper's main variant): noisy blocks see all earlier noisy ones
 
            prompt  noisy0 clean0 noisy1 clean1 noisy2 clean2 noisy3 clean3
-    prompt   \\       .      .      .      .      .      .      .      .
-    noisy0   #       \\      .      .      .      .      .      .      .
-    clean0   #       .      \\      .      .      .      .      .      .
-    noisy1   #       #      .      \\      .      .      .      .      .
-    clean1   #       .      #      .      \\      .      .      .      .
-    noisy2   #       #      .      #      .      \\      .      .      .
-    clean2   #       .      #      .      #      .      \\      .      .
-    noisy3   #       #      .      #      .      #      .      \\      .
-    clean3   #       .      #      .      #      .      #      .      \\
+    prompt   \       .      .      .      .      .      .      .      .
+    noisy0   #       \      .      .      .      .      .      .      .
+    clean0   #       .      \      .      .      .      .      .      .
+    noisy1   #       #      .      \      .      .      .      .      .
+    clean1   #       .      #      .      \      .      .      .      .
+    noisy2   #       #      .      #      .      \      .      .      .
+    clean2   #       .      #      .      #      .      \      .      .
+    noisy3   #       #      .      #      .      #      .      \      .
+    clean3   #       .      #      .      #      .      #      .      \
 
 clean-context (as CLLM trains): noisy blocks see all earlier clean ones
 
            prompt  noisy0 clean0 noisy1 clean1 noisy2 clean2 noisy3 clean3
-    prompt   \\       .      .      .      .      .      .      .      .
-    noisy0   #       \\      .      .      .      .      .      .      .
-    clean0   #       .      \\      .      .      .      .      .      .
-    noisy1   #       .      #      \\      .      .      .      .      .
-    clean1   #       .      #      .      \\      .      .      .      .
-    noisy2   #       .      #      .      #      \\      .      .      .
-    clean2   #       .      #      .      #      .      \\      .      .
-    noisy3   #       .      #      .      #      .      #      \\      .
-    clean3   #       .      #      .      #      .      #      .      \\
+    prompt   \       .      .      .      .      .      .      .      .
+    noisy0   #       \      .      .      .      .      .      .      .
+    clean0   #       .      \      .      .      .      .      .      .
+    noisy1   #       .      #      \      .      .      .      .      .
+    clean1   #       .      #      .      \      .      .      .      .
+    noisy2   #       .      #      .      #      \      .      .      .
+    clean2   #       .      #      .      #      .      \      .      .
+    noisy3   #       .      #      .      #      .      #      \      .
+    clean3   #       .      #      .      #      .      #      .      \
 
 windowed (the paper's NC-IC): noisy ones of their own window, clean ones of the windows before
 
            prompt  noisy0 clean0 noisy1 clean1 noisy2 clean2 noisy3 clean3
-    prompt   \\       .      .      .      .      .      .      .      .
-    noisy0   #       \\      .      .      .      .      .      .      .
-    clean0   #       .      \\      .      .      .      .      .      .
-    noisy1   #       #      .      \\      .      .      .      .      .
-    clean1   #       .      #      .      \\      .      .      .      .
-    noisy2   #       .      #      .      #      \\      .      .      .
-    clean2   #       .      #      .      #      .      \\      .      .
-    noisy3   #       .      #      .      #      #      .      \\      .
-    clean3   #       .      #      .      #      .      #      .      \\
+    prompt   \       .      .      .      .      .      .      .      .
+    noisy0   #       \      .      .      .      .      .      .      .
+    clean0   #       .      \      .      .      .      .      .      .
+    noisy1   #       #      .      \      .      .      .      .      .
+    clean1   #       .      #      .      \      .      .      .      .
+    noisy2   #       .      #      .      #      \      .      .      .
+    clean2   #       .      #      .      #      .      \      .      .
+    noisy3   #       .      #      .      #      #      .      \      .
+    clean3   #       .      #      .      #      .      #      .      \
 
 In all of them clean rows see clean text only, so their logits are the model's own AR logits and may
 teach. Shapes: B = sequences, S = tokens of the longest.

@@ -18,8 +18,8 @@ def scheduled_ratios(
 
     Args:
         schedule: `progressive` climbs linearly from `low` to `high` over `window` blocks and starts
-            again, which keeps the longest run of noise short; `reverse` descends; `random` draws each
-            ratio uniformly.
+            again, which keeps the longest run of noise short; `reverse` descends; `random` draws
+            each ratio uniformly.
         num_blocks: Blocks in the sequence.
         window: w, at least 1. Both ends are reached, as in the reference: steps of 1 / (w - 1);
             a window of one block aims for the middle.
@@ -40,7 +40,7 @@ def scheduled_ratios(
 
 def first_difference(state: Sequence[int], fixed_point: Sequence[int]) -> int:
     """Count the leading tokens of `state` that equal the fixed point's; n where all do."""
-    for i, (token, right) in enumerate(zip(state, fixed_point)):
+    for i, (token, right) in enumerate(zip(state, fixed_point, strict=True)):
         if token != right:
             return i
     return len(fixed_point)

@@ -1,4 +1,4 @@
-"""The trainer: Hugging Face's, with one packed forward for both losses and the shipped decoder as its test.
+"""The trainer: Hugging Face's, with one packed forward for both losses and our decoder as its test.
 
 Shapes: B = sequences, S = tokens of the longest, V = vocabulary.
 """
@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.models import attention_masks
-from jacobi_forcing.training.batch import PackedDataset, layout_of
+from jacobi_forcing.training.batch import LengthSampler, PackedDataset, layout_of
 from jacobi_forcing.training.loss import losses, token_counts
 from jacobi_forcing.training.mask import dense_mask
 
@@ -61,13 +60,15 @@ class JacobiTrainer(Trainer):
         # Our losses are divided by the token counts of the whole effective batch already.
         self.model_accepts_loss_kwargs = True
         self._sums: dict[str, float] = {}
+        self._prompts: list[int] = []  # of the step that is being made
 
     def _get_train_sampler(self, train_dataset: PackedDataset | None = None) -> Sampler:
         """Put sequences of similar lengths together, so that little is padding."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        generator = torch.Generator().manual_seed(self.args.seed)
-        return LengthGroupedSampler(batch, lengths=dataset.lengths, generator=generator)
+        return LengthSampler(
+            dataset.lengths, batch, self.args.seed, epoch=lambda: int(self.state.epoch or 0)
+        )
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
         """Count both losses' tokens over all micro-batches of a step: [2] float."""
@@ -97,12 +98,9 @@ class JacobiTrainer(Trainer):
             with torch.no_grad():
                 teacher = self.packed_logits(self.teacher, inputs)
         found = losses(logits, inputs["ar_targets"], inputs["teacher_index"], teacher)
-        ar, consistency = found.ar / counts[0], found.consistency / counts[1].clamp(min=1)
-        self._note(
-            ar_loss=ar,
-            consistency_loss=consistency,
-            agreement=found.agreement / counts[1].clamp(min=1),
-        )
+        counts = counts.masked_fill(counts == 0, 1)  # no tokens: a mean of 0
+        ar, consistency = found.ar / counts[0], found.consistency / counts[1]
+        self._note(ar_loss=ar, consistency_loss=consistency, agreement=found.agreement / counts[1])
         loss = self.ar_weight * ar + self.consistency_weight * consistency
         return (loss, logits) if return_outputs else loss
 
@@ -113,11 +111,11 @@ class JacobiTrainer(Trainer):
         # A padding row that sees nothing would be NaN in some kernels; let it see itself.
         seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
         distance = layout.position[:, :, None] - layout.position[:, None, :]
-        config = self.accelerator.unwrap_model(model).config
+        network = self.accelerator.unwrap_model(model)
         return model(
             input_ids=inputs["input_ids"],
             position_ids=inputs["position_ids"],
-            attention_mask=attention_masks(config, seen, distance, torch.float32),
+            attention_mask=attention_masks(network.config, seen, distance, network.dtype),
             use_cache=False,
         ).logits
 
@@ -142,26 +140,33 @@ class JacobiTrainer(Trainer):
     ) -> Tensor:
         """Run one forward and backward; look at the gradients, not only at the loss.
 
-        A finite loss can come with NaN gradients (seen on the paper's own math run). The step is then
-        dropped or the run stopped, before the optimizer's state is spoiled.
+        A finite loss can come with NaN gradients (seen on the paper's own math run). The whole step
+        is then dropped or the run stopped, before the optimizer's state is spoiled.
         """
-        samples = inputs.pop("prompt_index").tolist()
+        self._prompts += inputs.pop("prompt_index").tolist()
         loss = super().training_step(model, inputs, num_items_in_batch)
+        # Once per step is enough: what is added to a NaN stays NaN.
+        if self.accelerator.sync_gradients:
+            self._check_gradients(model, loss)
+            self._prompts = []
+        return loss
+
+    def _check_gradients(self, model: nn.Module, loss: Tensor) -> None:
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))
-        if not torch.isfinite(norms).all():
-            found = (
-                f"step {self.state.global_step + 1}: a gradient is not finite though the loss is "
-                f"{float(loss):.4g}; the batch holds the prompts {samples}"
+        if torch.isfinite(norms).all():
+            return
+        found = (
+            f"step {self.state.global_step + 1}: a gradient is not finite where the loss is "
+            f"{float(loss):.4g}; the batch holds the prompts {self._prompts}"
+        )
+        if self.nan_gradients == "stop":
+            raise DataError(
+                f"{found}. Look at these prompts, lower --learning-rate, or pass --nan-gradients "
+                "skip. Run the same command again to continue from the last checkpoint."
             )
-            if self.nan_gradients == "stop":
-                raise DataError(
-                    f"{found}. Look at these prompts, lower --learning-rate, or pass --nan-gradients "
-                    "skip. Run the same command again to continue from the last checkpoint."
-                )
-            logger.warning("%s; this step is skipped.", found)
-            model.zero_grad(set_to_none=True)
-        return loss
+        logger.warning("%s; this step is skipped.", found)
+        model.zero_grad(set_to_none=True)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> Metrics:
         """Decode with the shipped decoder and log what it measures."""

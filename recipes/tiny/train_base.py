@@ -8,6 +8,8 @@ kept inside each problem, and a run that was stopped continues from its last che
 
 import argparse
 import itertools
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from jacobi_forcing import problems
+from jacobi_forcing.data.files import write_json
+from jacobi_forcing.data.record import commit, hardware, versions
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 
@@ -190,6 +194,17 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=last)
     model.save_pretrained(final)
     tokenizer.save_pretrained(final)
+    write_json(
+        final / "run.json",
+        {
+            "command": shlex.join(["python", *sys.argv]),
+            "commit": commit(),
+            "versions": versions(),
+            "hardware": hardware(),
+            "num_parameters": model.num_parameters(),
+            "log": trainer.state.log_history,
+        },
+    )
     print(f"saved {final}")
 
 

@@ -1,0 +1,119 @@
+"""Decodes side by side in a terminal: settled text, what is just settling, and the dimmed draft."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+from transformers import PreTrainedTokenizerBase
+
+from jacobi_forcing.decoding import Finished, Forward
+from jacobi_forcing.drawing.text import readable
+
+_FORWARDS_PER_SECOND = 25  # slow enough to follow by eye
+_NARROW_COLUMNS = 72  # below this, sides stand above each other
+
+
+class Side:
+    """One decode as far as it has come."""
+
+    def __init__(self, title: str, tokenizer: PreTrainedTokenizerBase):
+        self.title = title
+        self.tokenizer = tokenizer
+        self.num_forwards = 0
+        self.is_done = False
+        self.answer: list[int] = []
+        self.num_new = 0  # tokens that the latest forward settled: the last ones of the answer
+        self.draft: list[int] = []  # what it said behind its first wrong guess
+
+    def observe(self, event: Forward | Finished) -> None:
+        """Take in one event of the decoding loop."""
+        if isinstance(event, Finished):
+            self.is_done = True
+            self.num_new, self.draft = 0, []
+            return
+        self.num_forwards += 1
+        self.num_new = len(event.accepted)
+        self.answer += event.accepted
+        self.draft = event.greedy[self.num_new :]
+
+    @property
+    def counts(self) -> str:
+        """Tokens, forwards and their ratio, in words."""
+        num_tokens = len(self.answer)
+        ratio = num_tokens / self.num_forwards if self.num_forwards else 0.0
+        return f"{num_tokens} tokens in {self.num_forwards} forwards, {ratio:.2f} per forward"
+
+    @property
+    def text(self) -> Text:
+        """The answer so far, coloured and weighted by state."""
+        num_old = len(self.answer) - self.num_new
+        old, settled = self._decode(self.answer[:num_old]), self._decode(self.answer)
+        draft = self._decode(self.answer + self.draft)[len(settled) :]
+        return Text.assemble(
+            old,
+            (settled[len(old) :], "bold black on bright_cyan"),
+            # A draft's line breaks would make the view jump.
+            (draft.replace("\n", "↵"), "dim italic"),
+        )
+
+    def panel(self) -> Panel:
+        """Draw it in a box with its counts."""
+        return Panel(
+            self.text,
+            title=f"[bold]{self.title}[/bold]",
+            title_align="left",
+            subtitle=f"{'[green]done[/green]  ' if self.is_done else ''}{self.counts}",
+            subtitle_align="left",
+            border_style="green" if self.is_done else "blue",
+        )
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return readable(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def watch(console: Console, decodes: Sequence[tuple[Side, Iterator[Forward | Finished]]]) -> None:
+    """Run decodes in step, one forward of each at a time, and show them.
+
+    Args:
+        console: Where to; plain lines without pauses where it is no terminal.
+        decodes: Each side with the loop's events of a single request, taken from lazily: a side's
+            next forward runs when its turn comes.
+    """
+    sides = [side for side, _ in decodes]
+    if not console.is_terminal:
+        for side, events in decodes:
+            for event in events:
+                side.observe(event)
+            console.print(f"{side.title}: {side.counts}", highlight=False)
+            console.print(side.text, "", sep="\n", highlight=False, soft_wrap=True)
+        return
+    with Live(_beside(console, sides), console=console, auto_refresh=False) as live:
+        while not all(side.is_done for side in sides):
+            started = time.monotonic()
+            for side, events in decodes:
+                _advance(side, events)
+            live.update(_beside(console, sides), refresh=True)
+            time.sleep(max(0.0, started + 1 / _FORWARDS_PER_SECOND - time.monotonic()))
+
+
+def _advance(side: Side, events: Iterator[Forward | Finished]) -> None:
+    """Show one forward; the end, which no forward belongs to, takes a turn of its own."""
+    if not side.is_done:
+        side.observe(next(events))
+
+
+def _beside(console: Console, sides: Sequence[Side]) -> Table:
+    table = Table.grid(expand=True, padding=0)
+    if console.width < _NARROW_COLUMNS:
+        table.add_column()
+        for side in sides:
+            table.add_row(side.panel())
+        return table
+    for _ in sides:
+        table.add_column(ratio=1)
+    table.add_row(*(side.panel() for side in sides))
+    return table

@@ -1,0 +1,138 @@
+import shlex
+import subprocess
+import sys
+from dataclasses import MISSING, fields
+
+import pytest
+
+from jacobi_forcing import __version__, cli
+from jacobi_forcing.config import CollectConfig
+
+STAGES = list(cli.STAGES)
+
+
+def flags_of(stage):
+    """The parser's actions of a stage, by setting name."""
+    stages = next(a for a in cli.build_parser()._actions if a.dest == "stage")
+    return {a.dest: a for a in stages.choices[stage]._actions if a.dest != "help"}
+
+
+def needed_arguments(stage):
+    config_type, _ = cli.STAGES[stage]
+    needed = [f.name for f in fields(config_type) if f.default is MISSING]
+    if stage == "force":
+        return ["recipe.toml"]
+    return [part for name in needed for part in (f"--{name.replace('_', '-')}", "x")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_setting_is_a_flag_with_help_and_the_default_of_its_dataclass(stage):
+    config_type, _ = cli.STAGES[stage]
+    flags = flags_of(stage)
+    assert set(flags) == {f.name for f in fields(config_type)}
+    for setting in fields(config_type):
+        action = flags[setting.name]
+        assert setting.metadata["help"]
+        assert action.help.startswith(setting.metadata["help"].replace("%", "%%"))
+        assert action.required is (setting.default is MISSING)
+        if setting.default is not MISSING:
+            assert action.default == setting.default
+
+    _, settings = cli.parse([stage, *needed_arguments(stage)])
+    given = {f.name: settings[f.name] for f in fields(config_type) if f.default is not MISSING}
+    assert given == {f.name: f.default for f in fields(config_type) if f.default is not MISSING}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_is_one_page_with_an_example_that_parses(stage, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([stage, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    _, example = cli.STAGES[stage]
+    assert text.endswith(f"example:\n  {example}\n"), "the example can be copied as one line"
+    parsed, _ = cli.parse(shlex.split(example)[1:])
+    assert parsed == stage
+    for noise in ("None", "(str)", "(default: )", "MISSING", "False"):
+        assert noise not in text
+
+
+def test_help_of_every_stage_needs_no_torch():
+    script = (
+        "import sys, contextlib, io\n"
+        "from jacobi_forcing import cli\n"
+        "for stage in cli.STAGES:\n"
+        "    with contextlib.redirect_stdout(io.StringIO()) as out:\n"
+        "        try: cli.main([stage, '--help'])\n"
+        "        except SystemExit as stop: assert stop.code == 0\n"
+        "    assert 'example:' in out.getvalue()\n"
+        "heavy = {'torch', 'transformers', 'pyarrow', 'rich', 'numpy'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_version_through_the_module():
+    command = [sys.executable, "-m", "jacobi_forcing", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"jacobi-forcing {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("collect --model m --prompts p --out o --blok-size 4", "did you mean --block-size?"),
+        ("collect --model m --prompts p --out o --block 4", "unknown argument --block"),
+        ("decode --prompt hello world", "jacobi decode: unknown argument world"),
+        ("collect --model m", "required: --prompts, --out"),
+        ("train --model m --packed p --out o --epochs many", "--epochs: invalid float value"),
+        ("decode --prompt hi --strategy greedy", "invalid choice: 'greedy'"),
+        ("colect", "invalid choice: 'colect'"),
+        ("", "STAGE"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_on_stderr(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments.split())
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_what_is_on_by_default_can_be_turned_off():
+    assert cli.parse(["pack", *needed_arguments("pack"), "--no-solved-only"])[1]["solved_only"] is (
+        False
+    )
+
+
+def test_a_bad_value_is_refused_before_torch_is_imported(capsys):
+    given = ["collect", *needed_arguments("collect"), "--block-size", "1"]
+    assert cli.main(given) == 2
+    assert capsys.readouterr().err.startswith("jacobi collect: --block-size is 1, must be")
+
+
+def test_stopping_from_the_keyboard_says_how_to_continue(monkeypatch, capsys):
+    from jacobi_forcing.stages import collect
+
+    def stopped(config):
+        assert isinstance(config, CollectConfig)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(collect, "run", stopped)
+    assert cli.main(["collect", *needed_arguments("collect")]) == 130
+    assert "same command again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device", "a/file"), BrokenPipeError]
+)
+def test_trouble_with_the_machine_is_one_line_too(error, monkeypatch, capsys):
+    from jacobi_forcing.stages import collect
+
+    def fail(config):
+        raise error
+
+    monkeypatch.setattr(collect, "run", fail)
+    assert cli.main(["collect", *needed_arguments("collect")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

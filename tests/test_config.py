@@ -1,0 +1,116 @@
+import math
+
+import pytest
+
+from jacobi_forcing.config import (
+    CollectConfig,
+    DecodeConfig,
+    DemoConfig,
+    EvaluateConfig,
+    PackConfig,
+    TrainConfig,
+    from_mapping,
+)
+from jacobi_forcing.errors import ConfigError
+
+NEEDED = {
+    CollectConfig: {"model": "m", "prompts": "p", "out": "o"},
+    PackConfig: {"trajectories": "t", "out": "o"},
+    TrainConfig: {"model": "m", "packed": "p", "out": "o"},
+    DecodeConfig: {"prompt": "p"},
+    EvaluateConfig: {},
+    DemoConfig: {},
+}
+
+
+@pytest.mark.parametrize("config_type", NEEDED)
+def test_defaults_pass_their_own_checks(config_type):
+    config = from_mapping(config_type, NEEDED[config_type], "here")
+    assert config == config_type(**NEEDED[config_type])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"blok_size": 4}, "here: unknown setting 'blok_size'. Did you mean 'block_size'?"),
+        ({"zzz": 4}, "here: unknown setting 'zzz'. Known are: device, dtype"),
+        ({"block_size": "4"}, "here: block_size is '4', needs a value of type int."),
+        ({"block_size": 4.0}, "here: block_size is 4.0, needs a value of type int."),
+        ({"block_size": True}, "here: block_size is True, needs a value of type int."),
+        ({"model": 4}, "here: model is 4, needs a value of type str."),
+        ({"trust_remote_code": 1}, "here: trust_remote_code is 1, needs a value of type bool."),
+        ({"block_size": 1}, "here: --block-size is 1, must be at least 2"),
+    ],
+)
+def test_mappings_are_read_strictly(settings, message):
+    with pytest.raises(ConfigError) as error:
+        from_mapping(CollectConfig, NEEDED[CollectConfig] | settings, "here")
+    assert str(error.value).startswith(message)
+
+
+def test_missing_settings_are_named():
+    with pytest.raises(ConfigError, match="here: missing setting prompts, out"):
+        from_mapping(CollectConfig, {"model": "m"}, "here")
+
+
+def test_an_int_is_good_enough_for_a_float():
+    assert from_mapping(TrainConfig, NEEDED[TrainConfig] | {"epochs": 2}, "here").epochs == 2
+
+
+# Every range and choice that a setting has: a value that breaks it.
+WRONG = [
+    (CollectConfig, "block_size", 1, "at least 2"),
+    (CollectConfig, "block_size", 0, "at least 2"),
+    (CollectConfig, "max_new_tokens", 0, "at least 1"),
+    (CollectConfig, "batch_size", 0, "at least 1"),
+    (CollectConfig, "shard_prompts", -3, "at least 1"),
+    (CollectConfig, "self_prompt_tokens", 0, "at least 1"),
+    (CollectConfig, "threads", -1, "0 or more"),
+    (CollectConfig, "seed", -1, "from 0 to"),
+    (CollectConfig, "seed", 2**32, "from 0 to"),
+    (CollectConfig, "noise", "white", "one of text, vocabulary"),
+    (CollectConfig, "dtype", "int8", "one of auto"),
+    (CollectConfig, "model", "", "must not be empty"),
+    (CollectConfig, "out", " ", "must not be empty"),
+    (PackConfig, "window", 0, "at least 1"),
+    (PackConfig, "copies", 0, "at least 1"),
+    (PackConfig, "workers", 0, "at least 1"),
+    (PackConfig, "max_length", 0, "at least 1"),
+    (PackConfig, "min_noise_ratio", -0.1, "0 or more"),
+    (PackConfig, "max_noise_ratio", 1.5, "<= 1"),
+    (PackConfig, "schedule", "cosine", "one of progressive"),
+    (PackConfig, "phase", "late", "one of zero"),
+    (TrainConfig, "learning_rate", 0.0, "above 0"),
+    (TrainConfig, "learning_rate", math.nan, "0 or more"),
+    (TrainConfig, "learning_rate", math.inf, "0 or more"),
+    (TrainConfig, "warmup_ratio", 1.0, "below 1"),
+    (TrainConfig, "epochs", 0.0, "above 0"),
+    (TrainConfig, "gradient_accumulation", 0, "at least 1"),
+    (TrainConfig, "max_steps", -1, "0 or more"),
+    (TrainConfig, "ar_weight", -1.0, "0 or more"),
+    (TrainConfig, "eval_block_size", 1, "at least 2"),
+    (TrainConfig, "eval_block_size", -4, "at least 2"),
+    (TrainConfig, "mask", "causal", "one of noise-conditioned"),
+    (TrainConfig, "eval_strategy", "beam", "one of autoregressive"),
+    (DecodeConfig, "strategy", "beam", "one of autoregressive"),
+    (DecodeConfig, "block_size", 1, "at least 2"),
+    (EvaluateConfig, "block_size", 1, "at least 2"),
+    (EvaluateConfig, "num_problems", -1, "0 or more"),
+    (DemoConfig, "num_problems", -1, "0 or more"),
+]
+
+
+@pytest.mark.parametrize(("config_type", "name", "value", "rule"), WRONG)
+def test_a_value_out_of_range_is_refused_by_flag_and_value(config_type, name, value, rule):
+    with pytest.raises(ConfigError) as error:
+        config_type(**(NEEDED[config_type] | {name: value}))
+    text = str(error.value)
+    assert "--" + name.replace("_", "-") in text
+    assert str(value) in text
+    assert rule in text
+    assert "\n" not in text
+
+
+def test_noise_ratios_that_go_down_are_refused():
+    with pytest.raises(ConfigError, match=r"from 0\.8 to 0\.2"):
+        PackConfig(trajectories="t", out="o", min_noise_ratio=0.8, max_noise_ratio=0.2)

@@ -1,0 +1,72 @@
+"""The whole chain on a toy: collect, pack, train, evaluate, in rounds, from one recipe."""
+
+import json
+
+import pytest
+from toys import save_toy
+
+from jacobi_forcing.cli import main
+from jacobi_forcing.decoding.measure import decode_all
+from jacobi_forcing.data.trajectories import read_all
+from jacobi_forcing.models import load_model
+
+RECIPE = """
+model = "{model}"
+out = "{out}"
+threads = 1
+
+[collect]
+prompts = "self:48"
+max_new_tokens = 32
+block_size = 8
+self_prompt_tokens = 4
+batch_size = 16
+shard_prompts = 16
+
+[pack]
+window = 4
+
+[train]
+learning_rate = 3e-3
+ar_weight = 1.0
+batch_size = 16
+max_steps = 120
+eval_prompts = "packed:4"
+
+[[rounds]]
+
+[[rounds]]
+train.max_steps = 60
+"""
+
+
+@pytest.mark.slow
+def test_forcing_makes_a_toy_decode_more_tokens_per_forward(tmp_path):
+    model = save_toy(tmp_path / "model", max_position_embeddings=64)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(model=model, out=tmp_path / "runs"))
+    assert main(["force", str(recipe)]) == 0
+
+    first = list(read_all(tmp_path / "runs/round-1/trajectories"))
+    prompts = [t.prompt_ids for t in first]
+    speeds = {}
+    for name in ("model", "runs/round-1/model", "runs/round-2/model"):
+        loaded = load_model(str(tmp_path / name))
+        options = {"block_size": 8, "max_new_tokens": 32}
+        decoded = decode_all(loaded, prompts, strategy="window", batch_size=48, **options)
+        plain = decode_all(loaded, prompts, strategy="autoregressive", batch_size=48, **options)
+        assert decoded.answers == plain.answers
+        speeds[name] = decoded.tokens_per_forward
+    assert speeds["runs/round-1/model"] > 1.15 * speeds["model"]
+    assert speeds["runs/round-2/model"] > speeds["model"]
+
+    record = json.loads((tmp_path / "runs/round-2/model/run.json").read_text())
+    assert record["settings"]["max_steps"] == 60
+    assert record["versions"]["torch"]
+    # The second round collected with the first one's model, not with the base.
+    manifest = json.loads((tmp_path / "runs/round-2/trajectories/manifest.json").read_text())
+    assert manifest["settings"]["model"].endswith("round-1/model")
+
+    before = (tmp_path / "runs/round-2/model/model.safetensors").stat().st_mtime_ns
+    assert main(["force", str(recipe)]) == 0  # all done: nothing is run again
+    assert (tmp_path / "runs/round-2/model/model.safetensors").stat().st_mtime_ns == before
