@@ -121,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Their bars and advice would drown ours; set before transformers is imported.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     try:
         config_type, _ = STAGES[stage]
         config = config_type(**settings)

@@ -60,10 +60,15 @@ class Side:
             (draft.replace("\n", "↵"), "dim italic"),
         )
 
-    def panel(self) -> Panel:
-        """Draw it in a box with its counts."""
+    def lines(self, console: Console, columns: int) -> list[Text]:
+        """Wrap the text to the inside of a panel of that many columns."""
+        return list(self.text.wrap(console, columns - 4))
+
+    def panel(self, lines: Sequence[Text], height: int) -> Panel:
+        """Draw lines in a box with the counts; where they are too many, their end."""
         return Panel(
-            self.text,
+            Text("\n").join(lines[2 - height :]),
+            height=height,
             title=f"[bold]{self.title}[/bold]",
             title_align="left",
             subtitle=f"{'[green]done[/green]  ' if self.is_done else ''}{self.counts}",
@@ -91,29 +96,35 @@ def watch(console: Console, decodes: Sequence[tuple[Side, Iterator[Forward | Fin
             console.print(f"{side.title}: {side.counts}", highlight=False)
             console.print(side.text, "", sep="\n", highlight=False, soft_wrap=True)
         return
-    with Live(_beside(console, sides), console=console, auto_refresh=False) as live:
+    height = 0
+    with Live(console=console, auto_refresh=False) as live:
         while not all(side.is_done for side in sides):
             started = time.monotonic()
             for side, events in decodes:
-                _advance(side, events)
-            live.update(_beside(console, sides), refresh=True)
+                # The end, which belongs to no forward, takes a turn of its own.
+                if not side.is_done:
+                    side.observe(next(events))
+            table, height = _beside(console, sides, height)
+            live.update(table, refresh=True)
             time.sleep(max(0.0, started + 1 / _FORWARDS_PER_SECOND - time.monotonic()))
 
 
-def _advance(side: Side, events: Iterator[Forward | Finished]) -> None:
-    """Show one forward; the end, which no forward belongs to, takes a turn of its own."""
-    if not side.is_done:
-        side.observe(next(events))
-
-
-def _beside(console: Console, sides: Sequence[Side]) -> Table:
-    table = Table.grid(expand=True, padding=0)
-    if console.width < _NARROW_COLUMNS:
+def _beside(console: Console, sides: Sequence[Side], height: int) -> tuple[Table, int]:
+    """Draw all sides equally high, at least `height` so that nothing jumps; return theirs too."""
+    is_narrow = console.width < _NARROW_COLUMNS
+    columns = console.width if is_narrow else console.width // len(sides)
+    wrapped = [side.lines(console, columns) for side in sides]
+    # What is higher than the screen cannot be redrawn in place.
+    highest = (console.height - 1) // (len(sides) if is_narrow else 1)
+    height = max(3, min(highest, max(height, *(len(lines) + 2 for lines in wrapped))))
+    panels = [side.panel(lines, height) for side, lines in zip(sides, wrapped, strict=True)]
+    table = Table.grid(expand=True)
+    if is_narrow:
         table.add_column()
-        for side in sides:
-            table.add_row(side.panel())
-        return table
-    for _ in sides:
-        table.add_column(ratio=1)
-    table.add_row(*(side.panel() for side in sides))
-    return table
+        for panel in panels:
+            table.add_row(panel)
+    else:
+        for _ in panels:
+            table.add_column(ratio=1)
+        table.add_row(*panels)
+    return table, height

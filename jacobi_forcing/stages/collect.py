@@ -80,7 +80,7 @@ def _collect(
 ) -> Iterator[Trajectory]:
     """Decode prompts[first:] and yield each trajectory as it finishes."""
     num_blocks = -(-config.max_new_tokens // config.block_size)
-    # One token more than the blocks hold: a budget that ends with the last block would cut its guesses.
+    # One token more than the blocks hold: else the budget would cut the last block's guesses.
     budget = num_blocks * config.block_size + 1
     recorders: dict[int, TrajectoryRecorder] = {}
 

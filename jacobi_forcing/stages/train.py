@@ -1,5 +1,6 @@
 """train: one packed forward for both losses, tested by our decoder, the best checkpoint kept."""
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from jacobi_forcing.config import TrainConfig
 from jacobi_forcing.data.files import sha256, write_json
 from jacobi_forcing.data.packed import Packed, read_packed
 from jacobi_forcing.data.prompts import read_prompts
-from jacobi_forcing.data.record import run_record
+from jacobi_forcing.data.record import claim, run_record
 from jacobi_forcing.data.trajectories import MANIFEST, read_manifest, tokenizer_fingerprint
 from jacobi_forcing.decoding.measure import (
     decode_all,
@@ -28,17 +29,20 @@ from jacobi_forcing.training.batch import Collator, PackedDataset
 from jacobi_forcing.training.trainer import JacobiTrainer, Metrics
 
 logger = logging.getLogger(__name__)
+
+RECORD = "run.json"
 _EVAL_TOKENS = 256
 
 
 def run(config: TrainConfig) -> Path:
     """Train `config.model` on `config.packed`; return `config.out`, a plain Hugging Face directory.
 
-    Checkpoints lie in `out/steps` while it runs; a run that was stopped continues from the last.
+    Checkpoints lie in `out/steps` while it runs; a run that was stopped continues from the last,
+    and one that has finished is left as it is.
 
     Raises:
-        JacobiForcingError: Bad settings, data that was made for another model or block size, or NaN
-            gradients.
+        JacobiForcingError: Bad settings, data that was made for another model or block size, a
+            folder begun with other settings, or NaN gradients.
     """
     out = Path(config.out)
     model = open_model(config)
@@ -46,20 +50,21 @@ def run(config: TrainConfig) -> Path:
     _check_fit(config, model, manifest)
     sequences = read_packed(config.packed, manifest["block_size"])
     training, test = _split(config, model, sequences, manifest)
-    record = run_record(
-        config,
-        block_size=manifest["block_size"],
-        inputs={f"{config.packed}/{MANIFEST}": sha256(Path(config.packed) / MANIFEST)},
-    )
+    inputs = {f"{config.packed}/{MANIFEST}": sha256(Path(config.packed) / MANIFEST)}
+    facts = dataclasses.asdict(config) | inputs | {"weights": model.weights_fingerprint()}
+    # A checkpoint brings its learning rate and data order along: others would be ignored.
+    claim(out, facts, free=("out", "threads", "device", "nan_gradients"))
+    if (out / RECORD).exists():
+        return out
+    record = run_record(config, block_size=manifest["block_size"], inputs=inputs)
     trainer = _make_trainer(config, model, manifest, training, test)
     start = test(model.network)
     logger.info("before training: %s", start)
     result = trainer.train(resume_from_checkpoint=_last_checkpoint(out))
     final = test(trainer.model.eval())
     _save(out, model, trainer.model)
-    history = [line for line in trainer.state.log_history]
     write_json(
-        out / "run.json",
+        out / RECORD,
         record
         | {
             "num_sequences": len(training),
@@ -67,7 +72,7 @@ def run(config: TrainConfig) -> Path:
             "before": start,
             "after": final,
             "best_checkpoint_step": trainer.state.best_global_step,
-            "log": history,
+            "log": trainer.state.log_history,
         },
     )
     return out
@@ -208,7 +213,6 @@ def _make_trainer(
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation,
-        bf16=config.bf16,
         torch_compile=config.compile,
         use_cpu=on_cpu,
         eval_strategy="steps" if periodic else "no",
@@ -242,6 +246,7 @@ def _make_trainer(
         consistency_weight=config.consistency_weight,
         teacher=teacher,
         nan_gradients=config.nan_gradients,
+        bf16_autocast=config.bf16,
         decoder_test=test,
     )
 

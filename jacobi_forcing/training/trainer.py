@@ -33,6 +33,8 @@ class JacobiTrainer(Trainer):
         consistency_weight: Factor of the consistency loss.
         teacher: A frozen model whose clean stream teaches; None lets the model teach itself.
         nan_gradients: `stop` or `skip`.
+        bf16_autocast: Train in bfloat16 autocast. It is ours and not Trainer's, because that one
+            would stay on in the decoder tests, which are to see the weights as they will serve.
         decoder_test: Measures the model as it is; its `score` chooses the best checkpoint.
         **options: As for Trainer.
     """
@@ -46,6 +48,7 @@ class JacobiTrainer(Trainer):
         consistency_weight: float = 1.0,
         teacher: PreTrainedModel | None,
         nan_gradients: str,
+        bf16_autocast: bool = False,
         decoder_test: Callable[[PreTrainedModel], Metrics],
         **options: Any,
     ):
@@ -56,6 +59,7 @@ class JacobiTrainer(Trainer):
         self.consistency_weight = consistency_weight
         self.teacher = teacher
         self.nan_gradients = nan_gradients
+        self.bf16_autocast = bf16_autocast
         self.decoder_test = decoder_test
         # Our losses are divided by the token counts of the whole effective batch already.
         self.model_accepts_loss_kwargs = True
@@ -80,6 +84,16 @@ class JacobiTrainer(Trainer):
             # Gradients are averaged over processes, so each divides by the average count.
             counts = self.accelerator.reduce(counts, "sum") / self.args.world_size
         return counts.float()
+
+    def get_batch_samples(self, *arguments: Any) -> tuple[list, Tensor | None]:
+        """Take a step's batches; none behind the last step.
+
+        Trainer counts its steps only after each one: a run that continues from its last checkpoint
+        would make one step too many.
+        """
+        if self.state.global_step >= self.state.max_steps:
+            return [], None
+        return super().get_batch_samples(*arguments)
 
     def compute_loss(
         self,
@@ -112,12 +126,13 @@ class JacobiTrainer(Trainer):
         seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
         distance = layout.position[:, :, None] - layout.position[:, None, :]
         network = self.accelerator.unwrap_model(model)
-        return model(
-            input_ids=inputs["input_ids"],
-            position_ids=inputs["position_ids"],
-            attention_mask=attention_masks(network.config, seen, distance, network.dtype),
-            use_cache=False,
-        ).logits
+        with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.bf16_autocast):
+            return model(
+                input_ids=inputs["input_ids"],
+                position_ids=inputs["position_ids"],
+                attention_mask=attention_masks(network.config, seen, distance, network.dtype),
+                use_cache=False,
+            ).logits
 
     def _note(self, **values: Tensor) -> None:
         """Add to the sums that the next log line averages, without waiting for the device."""
@@ -162,8 +177,8 @@ class JacobiTrainer(Trainer):
         )
         if self.nan_gradients == "stop":
             raise DataError(
-                f"{found}. Look at these prompts, lower --learning-rate, or pass --nan-gradients "
-                "skip. Run the same command again to continue from the last checkpoint."
+                f"{found}. Look at these prompts. With --nan-gradients skip the same command goes "
+                "on from the last checkpoint; with a lower --learning-rate, start in another --out."
             )
         logger.warning("%s; this step is skipped.", found)
         model.zero_grad(set_to_none=True)
