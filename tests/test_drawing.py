@@ -1,4 +1,4 @@
-"""Properties of the grid and of the page that draws it: complete, and safe whatever a token says."""
+"""Properties of the grid and of its page: complete, and safe whatever a token says."""
 
 import json
 import random

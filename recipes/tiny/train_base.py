@@ -164,12 +164,12 @@ def main() -> None:
     print(f"{model.num_parameters():,} parameters")
     last = get_last_checkpoint(str(args.out))
     # A run that continues deals itself new problems instead of skipping through the old ones.
-    data_seed = args.seed + (int(Path(last).name.split("-")[-1]) if last else 0)
+    done = int(Path(last).name.split("-")[-1]) if last else 0
     trainer = BaseTrainer(
         model=model,
         args=TrainingArguments(
             output_dir=str(args.out),
-            max_steps=args.max_steps,
+            max_steps=max(args.max_steps, done),
             per_device_train_batch_size=args.batch_size,
             learning_rate=args.learning_rate,
             lr_scheduler_type="cosine_with_min_lr",
@@ -189,7 +189,7 @@ def main() -> None:
             ignore_data_skip=True,
             seed=args.seed,
         ),
-        train_dataset=PackedProblems(tokenizer, args.row_tokens, args.prompt_weight, data_seed),
+        train_dataset=PackedProblems(tokenizer, args.row_tokens, args.prompt_weight, args.seed + done),
     )
     trainer.train(resume_from_checkpoint=last)
     model.save_pretrained(final)
