@@ -1,4 +1,4 @@
-"""Load a forced model, decode a prompt both ways, and see that only the number of forwards differs."""
+"""Decode a prompt both ways: the answer is the same, the number of forwards is not."""
 
 import jacobi_forcing as jf
 

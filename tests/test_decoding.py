@@ -138,7 +138,7 @@ def test_uniform_noise_draws_only_real_tokens_and_changes_no_id():
 
 
 def test_a_stale_cache_entry_would_change_the_answer():
-    """Mutation: count one rejected guess as verified, and the ids must come out wrong somewhere."""
+    """Mutation: put a wrong guess's entry over the newest token's, and ids must come out wrong."""
     import jacobi_forcing.decoding.loop as loop
 
     model = toy_model()

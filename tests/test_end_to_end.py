@@ -6,8 +6,8 @@ import pytest
 from toys import save_toy
 
 from jacobi_forcing.cli import main
-from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.data.trajectories import read_all
+from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.models import load_model
 
 RECIPE = """

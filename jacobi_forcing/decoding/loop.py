@@ -136,7 +136,7 @@ def _step(
         [row.pending + row.guesses for row in rows],
         [len(row.guesses) + 1 for row in rows],
     )
-    for cache_row, (row, choices) in enumerate(zip(rows, greedy), first_row):
+    for cache_row, (row, choices) in enumerate(zip(rows, greedy, strict=True), first_row):
         yield from _commit(row, choices, eos_ids)
         # Everything committed but the newest token is in the cache; wrong guesses lie behind it.
         forward.lengths[cache_row] = len(row.ids) - 1

@@ -1,4 +1,4 @@
-"""From events to trajectories: what each block looked like before every forward (paper 2.2)."""
+"""From events to trajectories: what each block looked like before every forward (paper 4.1)."""
 
 from dataclasses import dataclass, field
 

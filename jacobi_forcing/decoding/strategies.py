@@ -51,7 +51,7 @@ class Autoregressive:
 
 
 class Jacobi:
-    """Block after block, each iterated from noise to its fixed point (paper 2.1 and 3.4, K = 1).
+    """Block after block, each from noise to its fixed point (paper 2.1; Alg. 1 with K = 1).
 
     The first block's noise rides along with the prefill, so its first iteration is free. A block is
     full when all its tokens are accepted; the next one starts from fresh noise, because the

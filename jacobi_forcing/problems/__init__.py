@@ -1,4 +1,4 @@
-"""The bundled problems: arithmetic word problems and small Python functions, and how to check answers.
+"""The bundled problems: arithmetic word problems and small Python functions, and their checks.
 
 Generated, endless and offline. `stream` deals them out; a problem's `instance` (its numbers and key
 nouns, not its wording) decides by hash whether it is for training or held out, so the two splits

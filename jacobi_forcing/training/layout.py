@@ -1,4 +1,4 @@
-"""Where prompt, noisy and clean blocks lie in a training sequence (paper 2.4, Fig. 6).
+"""Where prompt, noisy and clean blocks lie in a training sequence (paper Fig. 6).
 
     ids        [prompt][noisy 0][clean 0][noisy 1][clean 1] ...
     positions   0..P-1   P..      P..      P+n..    P+n..
@@ -92,8 +92,7 @@ def teacher_index(
     """Give each noisy token the clean token whose prediction it learns.
 
     That is the token at the same position of its pair, from the pair's first difference on (before
-    it, the two streams of a pair agree; paper 2.6), and only where what is predicted is part of the
-    answer.
+    it, a pair holds the same tokens), and only where what is predicted is part of the answer.
 
     Args:
         ids: [S] long.

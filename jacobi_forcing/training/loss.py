@@ -1,4 +1,4 @@
-"""The two losses of a training sequence, as sums over tokens (paper 2.6, Eq. 8 and 9).
+"""The two losses of a training sequence, as sums over tokens (paper 3.1, Eq. 8 and 9).
 
 Shapes: B = sequences, S = tokens, V = vocabulary, m = tokens that learn.
 """

@@ -1,4 +1,4 @@
-r"""Who sees whom in a training sequence: one predicate, dense and for FlexAttention (paper 2.5).
+r"""Who sees whom in a training sequence: one predicate, dense and for FlexAttention (paper Fig. 2).
 
 Rows see columns: `#` all of it, `\` causally, `.` nothing. The four blocks below are two windows
 of two, so that `windowed` differs from both others.

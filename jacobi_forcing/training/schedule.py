@@ -1,4 +1,4 @@
-"""How noisy each block of a training sequence is (paper 2.3, Eq. 7)."""
+"""How noisy each block of a training sequence is (paper 3.1, Eq. 7)."""
 
 import random
 from collections.abc import Sequence

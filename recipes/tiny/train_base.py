@@ -189,7 +189,9 @@ def main() -> None:
             ignore_data_skip=True,
             seed=args.seed,
         ),
-        train_dataset=PackedProblems(tokenizer, args.row_tokens, args.prompt_weight, args.seed + done),
+        train_dataset=PackedProblems(
+            tokenizer, args.row_tokens, args.prompt_weight, args.seed + done
+        ),
     )
     trainer.train(resume_from_checkpoint=last)
     model.save_pretrained(final)
