@@ -148,7 +148,7 @@ def test_a_stale_cache_entry_would_change_the_answer():
     class Stale(loop.RaggedForward):
         @torch.inference_mode()
         def greedy(self, first_row, inputs, num_outputs):
-            # Positions stay; what lies in the slot before the newest token is a wrong guess's entry.
+            # Positions stay; the newest token's entry becomes that of a wrong guess.
             found = super().greedy(first_row, inputs, num_outputs)
             for layers in (self.cache.keys, self.cache.values):
                 for stored in layers.values():
