@@ -179,13 +179,17 @@ class TrainConfig(_Machine):
         "which tokens of a noisy block learn: from its first wrong one on, or all",
         ("first-difference", "start"),
     )
+    consistency_reach: int = option(
+        0, "tokens of a noisy block that learn, counted from its first wrong one; 0 for all"
+    )
     consistency_weight: float = option(
         1.0, "weight of the consistency loss; 0 for AR training only"
     )
     teacher: str = option(
         "self",
-        "who the noisy stream learns from: the model itself, or as it was",
-        ("self", "frozen"),
+        "who the noisy stream learns from: the model itself, the model as it was, or the bare "
+        "tokens of the fixed point",
+        ("self", "frozen", "fixed-point"),
     )
     bf16: bool = option(False, "bfloat16 autocast; pays on GPUs and on CPUs with AMX")
     compile: bool = option(False, "torch.compile the model")

@@ -129,27 +129,28 @@ def test_ar_targets_are_the_next_tokens_of_prompt_and_answer_and_nothing_else(on
     assert num_bridges > 50
 
 
-def slow_teacher_index(case, from_start):
+def slow_teacher_index(case, from_start, reach):
     """Written out position by position."""
     index = [-1] * len(case.ids)
     for block, (noisy, clean) in enumerate(zip(case.noisy, case.clean, strict=True)):
         if noisy == clean:
             continue
         first = next(i for i in range(case.block_size) if noisy[i] != clean[i])
-        for offset in range(0 if from_start else first, case.block_size):
+        last = min(first + reach, case.block_size) if reach else case.block_size
+        for offset in range(0 if from_start else first, last):
             place = block * case.block_size + offset
             if place + 1 < case.answer_length:
                 index[case.index(NOISY, place)] = case.index(CLEAN, place)
     return index
 
 
+@pytest.mark.parametrize("reach", [0, 1, 2])
 @pytest.mark.parametrize("from_start", [False, True])
-def test_teacher_index_agrees_with_brute_force(from_start):
+def test_teacher_index_agrees_with_brute_force(from_start, reach):
     for case in cases():
-        found = teacher_index(
-            case.ids, case.layout, case.block_size, case.answer_length, from_start=from_start
-        )
-        assert found.tolist() == slow_teacher_index(case, from_start)
+        arguments = (case.ids, case.layout, case.block_size, case.answer_length)
+        found = teacher_index(*arguments, from_start=from_start, reach=reach)
+        assert found.tolist() == slow_teacher_index(case, from_start, reach)
 
 
 @pytest.mark.parametrize("from_start", [False, True])

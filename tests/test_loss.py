@@ -122,3 +122,19 @@ def test_bfloat16_logits_are_summed_in_float32(example):
     assert low.ar.dtype == low.consistency.dtype == torch.float32
     assert torch.equal(low.ar, high.ar)
     assert torch.equal(low.consistency, high.consistency)
+
+
+def test_without_a_teacher_the_tokens_of_the_fixed_point_are_the_targets(example):
+    logits, targets, index, _ = example
+    found = losses(logits, targets, index, None)
+    expected, agreement = 0.0, 0
+    for row, student in (index >= 0).nonzero().tolist():
+        target = int(targets[row, index[row, student]])
+        if target == IGNORED:
+            continue
+        log_probs = logits[row, student].log_softmax(-1)
+        expected -= float(log_probs[target])
+        agreement += int(logits[row, student].argmax()) == target
+    assert float(found.consistency) == pytest.approx(expected, rel=1e-5)
+    assert int(found.agreement) == agreement
+    assert expected > 0

@@ -118,7 +118,10 @@ def test_padding_sees_and_is_seen_by_nothing(variant):
 def packed_logits(network, batch, variant, window=WINDOW):
     """The trainer's own forward; of the trainer it needs only its settings."""
     trainer = SimpleNamespace(
-        mask=variant, window=window, accelerator=SimpleNamespace(unwrap_model=lambda m: m)
+        mask=variant,
+        window=window,
+        bf16_autocast=False,
+        accelerator=SimpleNamespace(unwrap_model=lambda m: m),
     )
     with torch.no_grad():
         return JacobiTrainer.packed_logits(trainer, network, batch)

@@ -58,7 +58,7 @@ def make_trainer(tmp_path, network, sequences, *, callbacks=(), pad_id=PAD, **op
         "window": 3,
         "ar_weight": 2.0,
         "consistency_weight": 1.0,
-        "teacher": None,
+        "teacher": "self",
         "nan_gradients": "stop",
         "decoder_test": lambda network: {"score": 0.0},
     }

@@ -195,8 +195,8 @@ def _make_trainer(
     import copy
 
     set_seed(config.seed)
-    teacher = None
-    if config.teacher == "frozen":
+    teacher = config.teacher
+    if teacher == "frozen":
         teacher = copy.deepcopy(model.network).eval().requires_grad_(False)
     on_cpu = model.device.type == "cpu"
     periodic = config.eval_steps > 0
@@ -233,6 +233,7 @@ def _make_trainer(
         model.pad_id,
         ar_on_prompt=config.ar_on_prompt,
         consistency_from=config.consistency_from,
+        consistency_reach=config.consistency_reach,
     )
     return JacobiTrainer(
         model=model.network,

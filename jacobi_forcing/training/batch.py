@@ -69,13 +69,23 @@ class Collator:
         pad_id: Fills input_ids behind shorter sequences; nothing ever sees it.
         ar_on_prompt: See TrainConfig.
         consistency_from: See TrainConfig.
+        consistency_reach: See TrainConfig.
     """
 
-    def __init__(self, block_size: int, pad_id: int, *, ar_on_prompt: bool, consistency_from: str):
+    def __init__(
+        self,
+        block_size: int,
+        pad_id: int,
+        *,
+        ar_on_prompt: bool,
+        consistency_from: str,
+        consistency_reach: int = 0,
+    ):
         self.block_size = block_size
         self.pad_id = pad_id
         self.ar_on_prompt = ar_on_prompt
         self.from_start = consistency_from == "start"
+        self.reach = consistency_reach
 
     def __call__(self, sequences: Sequence[Packed]) -> dict[str, Tensor]:
         """Collate sequences."""
@@ -106,7 +116,12 @@ class Collator:
             "block": layout.block,
             "ar_targets": ar_targets(ids, layout, length, on_prompt=self.ar_on_prompt),
             "teacher_index": teacher_index(
-                ids, layout, self.block_size, length, from_start=self.from_start
+                ids,
+                layout,
+                self.block_size,
+                length,
+                from_start=self.from_start,
+                reach=self.reach,
             ),
         }
 

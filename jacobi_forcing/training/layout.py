@@ -87,7 +87,13 @@ def ar_targets(ids: Tensor, layout: Layout, answer_length: int, *, on_prompt: bo
 
 
 def teacher_index(
-    ids: Tensor, layout: Layout, block_size: int, answer_length: int, *, from_start: bool
+    ids: Tensor,
+    layout: Layout,
+    block_size: int,
+    answer_length: int,
+    *,
+    from_start: bool,
+    reach: int = 0,
 ) -> Tensor:
     """Give each noisy token the clean token whose prediction it learns.
 
@@ -100,14 +106,18 @@ def teacher_index(
         block_size: n.
         answer_length: Answer tokens, the EOS included.
         from_start: Let the tokens before the first difference learn too.
+        reach: Only this many tokens from the first difference on learn; 0 for all of them.
 
     Returns:
         [S] long, an index into the sequence, or -1 for tokens that learn nothing.
     """
     noisy = (layout.stream == NOISY).nonzero()[:, 0].view(-1, block_size)  # [T, n]
     clean = noisy + block_size
-    differs = (ids[noisy] != ids[clean]).cumsum(-1) > 0
-    learns = torch.ones_like(differs) & differs.any(-1, keepdim=True) if from_start else differs
+    # 0 before the first difference, then 1, 2, 3, ...
+    behind = ((ids[noisy] != ids[clean]).cumsum(-1) > 0).cumsum(-1)
+    learns = (behind[:, -1:] > 0).expand_as(behind) if from_start else behind > 0
+    if reach:
+        learns = learns & (behind <= reach)
     predicted = torch.arange(noisy.numel()).view_as(noisy) + 1  # answer position each one predicts
     learns = learns & (predicted < answer_length)
     index = torch.full_like(ids, -1)

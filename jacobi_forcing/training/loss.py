@@ -20,7 +20,9 @@ class Losses(NamedTuple):
     agreement: Tensor  # [] long, noisy tokens whose argmax is the teacher's
 
 
-def losses(logits: Tensor, ar_targets: Tensor, teacher_index: Tensor, teacher: Tensor) -> Losses:
+def losses(
+    logits: Tensor, ar_targets: Tensor, teacher_index: Tensor, teacher: Tensor | None
+) -> Losses:
     """Compute both losses.
 
     The consistency loss is cross-entropy against the teacher's distribution: the KL divergence of
@@ -30,16 +32,22 @@ def losses(logits: Tensor, ar_targets: Tensor, teacher_index: Tensor, teacher: T
         logits: [B, S, V], the student's.
         ar_targets: [B, S] long, IGNORED where there is none (see `layout.ar_targets`).
         teacher_index: [B, S] long, -1 where there is none (see `layout.teacher_index`).
-        teacher: [B, S, V] logits of the same sequences; no gradient flows into them.
+        teacher: [B, S, V] logits of the same sequences; no gradient flows into them. None takes
+            the tokens of the fixed point themselves as targets.
     """
     ar = F.cross_entropy(
         logits.flatten(0, 1).float(), ar_targets.flatten(), ignore_index=IGNORED, reduction="sum"
     )
     rows, student_at = (teacher_index >= 0).nonzero(as_tuple=True)
-    teacher_logits = teacher.detach()[rows, teacher_index[rows, student_at]].float()  # [m, V]
+    teacher_at = teacher_index[rows, student_at]
     student_logits = logits[rows, student_at].float()  # [m, V]
-    consistency = F.cross_entropy(student_logits, teacher_logits.softmax(-1), reduction="sum")
-    agreement = (student_logits.argmax(-1) == teacher_logits.argmax(-1)).sum()
+    if teacher is None:
+        target = choice = ar_targets[rows, teacher_at]  # [m]
+    else:
+        target = teacher.detach()[rows, teacher_at].float().softmax(-1)  # [m, V]
+        choice = target.argmax(-1)
+    consistency = F.cross_entropy(student_logits, target, reduction="sum")
+    agreement = (student_logits.argmax(-1) == choice).sum()
     return Losses(ar, consistency, agreement)
 
 

@@ -31,7 +31,8 @@ class JacobiTrainer(Trainer):
         window: Blocks per window of the windowed mask.
         ar_weight: Factor of the AR loss.
         consistency_weight: Factor of the consistency loss.
-        teacher: A frozen model whose clean stream teaches; None lets the model teach itself.
+        teacher: `self`, a frozen model whose clean stream teaches, or `fixed-point` for the tokens
+            of the clean stream themselves.
         nan_gradients: `stop` or `skip`.
         bf16_autocast: Train in bfloat16 autocast. It is ours and not Trainer's, because that one
             would stay on in the decoder tests, which are to see the weights as they will serve.
@@ -46,7 +47,7 @@ class JacobiTrainer(Trainer):
         window: int,
         ar_weight: float,
         consistency_weight: float = 1.0,
-        teacher: PreTrainedModel | None,
+        teacher: PreTrainedModel | str,
         nan_gradients: str,
         bf16_autocast: bool = False,
         decoder_test: Callable[[PreTrainedModel], Metrics],
@@ -107,8 +108,11 @@ class JacobiTrainer(Trainer):
         if counts is None:
             counts = token_counts(inputs["ar_targets"], inputs["teacher_index"]).float()
         logits = self.packed_logits(model, inputs)
-        teacher = logits
-        if self.teacher is not None:
+        if self.teacher == "self":
+            teacher = logits
+        elif self.teacher == "fixed-point":
+            teacher = None
+        else:
             with torch.no_grad():
                 teacher = self.packed_logits(self.teacher, inputs)
         found = losses(logits, inputs["ar_targets"], inputs["teacher_index"], teacher)
