@@ -361,7 +361,6 @@ def test_a_training_that_is_killed_continues_to_the_same_weights(toy, packed, tr
     assert_same_weights(in_turn, trained)
 
 
-@pytest.mark.xfail(reason="train takes the newest checkpoint, whole or not", strict=False)
 def test_a_training_that_is_killed_in_a_checkpoint_continues_from_the_one_before(
     toy, packed, trained, in_turn
 ):

@@ -1,9 +1,11 @@
 """pack: pick each block's noisy state by the schedule and lay it out beside the clean one."""
 
+import os
 import random
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from jacobi_forcing.config import PackConfig, check
@@ -77,8 +79,19 @@ def _map(function, items, workers: int):
         yield from map(function, items)
         return
     # Spawned, not forked: the parent may hold PyTorch's threads.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         yield from pool.map(function, items)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when its parent is killed; it would wait for work for ever."""
+
+    def wait() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _pack_shard(config: PackConfig, block_size: int, shard: Path) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from transformers import PreTrainedModel, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from jacobi_forcing.config import TrainConfig
 from jacobi_forcing.data.files import sha256, write_json
@@ -253,8 +252,10 @@ def _make_trainer(
 
 
 def _last_checkpoint(out: Path) -> str | None:
-    steps = out / "steps"
-    return get_last_checkpoint(str(steps)) if steps.is_dir() else None
+    """Find the newest checkpoint that is whole: its trainer_state.json is written last."""
+    whole = [state.parent for state in (out / "steps").glob("checkpoint-*/trainer_state.json")]
+    newest = max(whole, key=lambda folder: int(folder.name.split("-")[-1]), default=None)
+    return newest and str(newest)
 
 
 def _save(out: Path, model: CausalLM, network: PreTrainedModel) -> None:

@@ -4,10 +4,13 @@ Shapes: B = sequences, S = tokens of the longest, V = vocabulary.
 """
 
 import logging
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer
@@ -186,6 +189,18 @@ class JacobiTrainer(Trainer):
             )
         logger.warning("%s; this step is skipped.", found)
         model.zero_grad(set_to_none=True)
+
+    def _save_checkpoint(self, *arguments: Any) -> None:
+        """Save a checkpoint whole or not at all, as on a full disk."""
+        folder = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(*arguments)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch.save raises RuntimeError
+            shutil.rmtree(folder, ignore_errors=True)
+            raise DataError(
+                f"{folder}: cannot write this checkpoint: {error}. The one before is kept; make "
+                "room and run the same command again to continue."
+            ) from error
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> Metrics:
         """Decode with the shipped decoder and log what it measures."""
