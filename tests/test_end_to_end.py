@@ -30,13 +30,13 @@ window = 4
 learning_rate = 3e-3
 ar_weight = 1.0
 batch_size = 16
-max_steps = 120
+max_steps = 400
 eval_prompts = "packed:4"
 
 [[rounds]]
 
 [[rounds]]
-train.max_steps = 60
+train.max_steps = 100
 """
 
 
@@ -61,7 +61,7 @@ def test_forcing_makes_a_toy_decode_more_tokens_per_forward(tmp_path):
     assert speeds["runs/round-2/model"] > speeds["model"]
 
     record = json.loads((tmp_path / "runs/round-2/model/run.json").read_text())
-    assert record["settings"]["max_steps"] == 60
+    assert record["settings"]["max_steps"] == 100
     assert record["versions"]["torch"]
     # The second round collected with the first one's model, not with the base.
     manifest = json.loads((tmp_path / "runs/round-2/trajectories/manifest.json").read_text())
