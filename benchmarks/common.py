@@ -2,14 +2,88 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jacobi_forcing.data.files import write_json
 from jacobi_forcing.data.record import commit, hardware, versions
+from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Decoder, Summary, compare, summarize
+from jacobi_forcing.decoding.measure import Decoded, decode_all
+from jacobi_forcing.models import CausalLM
+from jacobi_forcing.progress import progress_bar
 
 RESULTS = Path(__file__).parent / "results"
+
+
+LOOKUP = Decoder("prompt-lookup", 11)  # 3-grams, 10 tokens
+
+
+class Measured(NamedTuple):
+    """One decoder of one model."""
+
+    decoder: Decoder
+    decoded: Decoded  # of all prompts, decoded in batches
+    mismatches: list[bool]  # per prompt, whether its ids are not AR's
+    timed: Summary  # of some of the prompts, one at a time beside AR
+
+
+def measure(
+    model: CausalLM,
+    prompts: Sequence[Sequence[int]],
+    block_sizes: Sequence[int],
+    *,
+    max_new_tokens: int,
+    num_timed: int,
+    label: str,
+) -> list[Measured]:
+    """Count forwards over all prompts in batches, and time an even choice of them at batch 1.
+
+    What a forward settles does not depend on the rows beside it, so counts need no batch of one;
+    times do.
+    """
+    decoders = [AUTOREGRESSIVE, LOOKUP]
+    decoders += [Decoder(strategy, n) for n in block_sizes for strategy in ("jacobi", "window")]
+    every = max(1, len(prompts) // num_timed)
+    few = list(prompts)[::every]
+    counted = []
+    with progress_bar(f"{label}: count", len(decoders)) as bar:
+        for decoder in decoders:
+            counted.append(
+                decode_all(
+                    model,
+                    prompts,
+                    strategy=decoder.strategy,
+                    block_size=decoder.block_size,
+                    max_new_tokens=max_new_tokens,
+                    batch_size=64,
+                )
+            )
+            bar.advance()
+    with progress_bar(f"{label}: time", len(few)) as bar:
+        runs = compare(model, few, decoders, max_new_tokens=max_new_tokens, on_prompt=bar.advance)
+    ar = counted[0].answers
+    return [
+        Measured(
+            decoder,
+            decoded,
+            [mine != right for mine, right in zip(decoded.answers, ar, strict=True)],
+            summarize(its_runs, runs[0]),
+        )
+        for decoder, decoded, its_runs in zip(decoders, counted, runs, strict=True)
+    ]
+
+
+def figures(measured: Measured) -> dict[str, Any]:
+    """Flatten what was measured of all prompts for a result file."""
+    timed = measured.timed._asdict()
+    return {
+        "tokens_per_forward": measured.decoded.tokens_per_forward,
+        "num_mismatches": sum(measured.mismatches),
+        **{name: timed[name] for name in timed if name.startswith("speedup")},
+        "timed_mismatches": timed["num_mismatches"],
+    }
 
 
 def save(name: str, rows: list[dict[str, Any]], **facts: Any) -> Path:

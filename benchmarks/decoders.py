@@ -6,16 +6,33 @@ python benchmarks/decoders.py --name ladder --problems 500 base=tiny-base forced
 import argparse
 
 import torch
-from common import save
+from common import Measured, figures, measure, save
 
 from jacobi_forcing import problems
-from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Decoder, compare, summarize, wilson
+from jacobi_forcing.decoding.compare import wilson
+from jacobi_forcing.decoding.measure import Decoded
 from jacobi_forcing.models import load_model
 from jacobi_forcing.models.probe import probe
+from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
-from jacobi_forcing.progress import progress_bar
 
-LOOKUP = Decoder("prompt-lookup", 11)  # 3-grams, 10 tokens
+
+def row(label: str, found: Measured, chosen: list[Problem], verdicts: list[bool]) -> dict:
+    """Give a decoder's figures on all problems and on each kind."""
+    line = {"model": label, **found.decoder._asdict()}
+    for kind in ("all", *problems.KINDS):
+        members = [i for i, p in enumerate(chosen) if kind in ("all", p.kind)]
+        part = Decoded(*([column[i] for i in members] for column in found.decoded))
+        solved = sum(verdicts[i] for i in members)
+        low, high = wilson(solved, len(members))
+        line[kind] = {
+            "num_problems": len(members),
+            "accuracy": solved / len(members),
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "tokens_per_forward": part.tokens_per_forward,
+        }
+    return line | figures(found)
 
 
 def main() -> None:
@@ -24,6 +41,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", metavar="LABEL=MODEL")
     parser.add_argument("--name", default="ladder", help="results/NAME.json")
     parser.add_argument("--problems", type=int, default=500, help="of each kind")
+    parser.add_argument("--timed", type=int, default=100, help="problems timed at batch 1")
     parser.add_argument("--block-sizes", type=int, nargs="+", default=[16])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--max-new-tokens", type=int, default=256)
@@ -35,37 +53,23 @@ def main() -> None:
         label, _, name = labelled.partition("=")
         model = load_model(name)
         probe(model)
-        decoders = [AUTOREGRESSIVE, LOOKUP]
-        decoders += [Decoder(s, n) for n in args.block_sizes for s in ("jacobi", "window")]
         prompts = [model.tokenizer.encode(p.prompt) for p in chosen]
-        with progress_bar(label, len(prompts)) as bar:
-            runs = compare(
-                model,
-                prompts,
-                decoders,
-                max_new_tokens=args.max_new_tokens,
-                on_prompt=bar.advance,
-            )
-        for decoder, its_runs in zip(decoders, runs, strict=True):
-            texts = [model.tokenizer.decode(r.answer, skip_special_tokens=True) for r in its_runs]
+        for found in measure(
+            model,
+            prompts,
+            args.block_sizes,
+            max_new_tokens=args.max_new_tokens,
+            num_timed=args.timed,
+            label=label,
+        ):
+            texts = [
+                model.tokenizer.decode(ids, skip_special_tokens=True)
+                for ids in found.decoded.answers
+            ]
             verdicts = check_answers(list(zip(chosen, texts, strict=True)))
-            row = {"model": label, "strategy": decoder.strategy, "block_size": decoder.block_size}
-            for kind in ("all", *problems.KINDS):
-                members = [i for i, p in enumerate(chosen) if kind in ("all", p.kind)]
-                solved = sum(verdicts[i] for i in members)
-                low, high = wilson(solved, len(members))
-                row[kind] = {
-                    "num_problems": len(members),
-                    "accuracy": solved / len(members),
-                    "accuracy_low": low,
-                    "accuracy_high": high,
-                    **summarize(
-                        [its_runs[i] for i in members], [runs[0][i] for i in members]
-                    )._asdict(),
-                }
-            rows.append(row)
-            print(label, decoder, row["all"])
-    save(args.name, rows)
+            rows.append(row(label, found, chosen, verdicts))
+            print(rows[-1])
+    save(args.name, rows, num_timed=args.timed)
 
 
 if __name__ == "__main__":

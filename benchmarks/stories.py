@@ -11,13 +11,11 @@ import json
 from pathlib import Path
 
 import torch
-from common import save
+from common import figures, measure, save
 
-from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Decoder, compare, summarize
 from jacobi_forcing.decoding.measure import distinct_ngrams, negative_log_likelihood
 from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.models import load_model
-from jacobi_forcing.progress import progress_bar
 
 
 def curve(forced: Path) -> list[dict]:
@@ -41,6 +39,7 @@ def main() -> None:
     parser.add_argument("--forced", nargs="+", required=True, help="one folder per round")
     parser.add_argument("--name", default="stories")
     parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--timed", type=int, default=50, help="prompts timed at batch 1")
     parser.add_argument("--max-new-tokens", type=int, default=200)
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
@@ -49,30 +48,27 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     original = load_model(args.original)
     prompts = sample_prompts(original, args.prompts, max_tokens=32, seed=args.seed)
-    decoders = [AUTOREGRESSIVE, Decoder("prompt-lookup", 11)]
-    decoders += [Decoder("jacobi", args.block_size), Decoder("window", args.block_size)]
     rows = []
     for name in [args.original, *args.forced]:
         model = load_model(name)
-        with progress_bar(Path(name).name, len(prompts)) as bar:
-            runs = compare(
-                model,
-                prompts,
-                decoders,
-                max_new_tokens=args.max_new_tokens,
-                on_prompt=bar.advance,
-            )
-        answers = [run.answer for run in runs[0]]
+        found = measure(
+            model,
+            prompts,
+            [args.block_size],
+            max_new_tokens=args.max_new_tokens,
+            num_timed=args.timed,
+            label=Path(name).name,
+        )
+        answers = found[0].decoded.answers
         text = {
             "nll_under_original": negative_log_likelihood(original, prompts, answers),
             "distinct_8grams": distinct_ngrams(answers),
         }
-        for decoder, its_runs in zip(decoders, runs, strict=True):
-            summary = summarize(its_runs, runs[0])._asdict()
-            rows.append({"model": name, **decoder._asdict(), **text, **summary})
+        for one in found:
+            rows.append({"model": name, **one.decoder._asdict(), **text, **figures(one)})
             print(rows[-1])
     curves = {name: curve(Path(name)) for name in args.forced}
-    save(args.name, rows, num_prompts=args.prompts, curves=curves)
+    save(args.name, rows, num_prompts=args.prompts, num_timed=args.timed, curves=curves)
 
 
 if __name__ == "__main__":

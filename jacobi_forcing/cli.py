@@ -129,6 +129,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (JacobiForcingError, OSError) as error:
         print(f"jacobi {stage}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        found = " ".join(str(error).splitlines()[0].split())
+        hint = "Lower --batch-size" if "batch_size" in settings else "Use a smaller model"
+        print(f"jacobi {stage}: {found} {hint}, or free memory.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"jacobi {stage}: stopped; run the same command again to continue.", file=sys.stderr)
         return 130

@@ -15,6 +15,7 @@ from jacobi_forcing.errors import ConfigError
 STRATEGIES = ("autoregressive", "jacobi", "window", "prompt-lookup")
 NOISE_SOURCES = ("text", "vocabulary")
 SCHEDULES = ("progressive", "random", "reverse")
+RECORDS = ("states", "answers")
 MASKS = ("noise-conditioned", "clean-context", "windowed")
 
 
@@ -89,7 +90,7 @@ class _Base:
 
 _AT_LEAST_ONE = (
     *("max_new_tokens", "batch_size", "shard_prompts", "self_prompt_tokens", "window", "copies"),
-    *("max_length", "workers", "gradient_accumulation"),
+    *("max_length", "workers", "gradient_accumulation", "drafts_per_block"),
 )
 
 
@@ -109,7 +110,7 @@ class _Machine(_Base):
 
 @dataclass(frozen=True, kw_only=True)
 class CollectConfig(_Machine):
-    """Decode prompts with the current model and record every Jacobi state."""
+    """Decode prompts with the current model and record its answers, with every Jacobi state."""
 
     model: str = needed("directory, hub id, tiny-base or tiny-forced")
     prompts: str = needed(
@@ -117,6 +118,12 @@ class CollectConfig(_Machine):
         "bundled:N, bundled:math:N or bundled:code:N"
     )
     out: str = needed("folder for the trajectories; a run that was stopped there continues")
+    record: str = option(
+        "states",
+        "states: every Jacobi state (the paper's way); answers: fixed points only, for `jacobi "
+        "train --states online`, many times faster where prompts bring an `answer` to check",
+        RECORDS,
+    )
     block_size: int = option(16, "tokens per block (n)")
     max_new_tokens: int = option(256, "longest answer, in tokens; rounded up to whole blocks")
     noise: str = option("text", "where a block's first guess is drawn from", NOISE_SOURCES)
@@ -171,6 +178,17 @@ class TrainConfig(_Machine):
     epochs: float = option(1.0, "passes over the data, where max_steps is 0")
     batch_size: int = option(8, "sequences per device and forward")
     gradient_accumulation: int = option(1, "forwards per optimizer step")
+    states: str = option(
+        "recorded",
+        "noisy tokens: recorded (the blocks in the packed data, the paper's way), or online "
+        "(drafts anywhere in the answer, made anew at every visit by the model as it is by then)",
+        ("recorded", "online"),
+    )
+    online_iterations: int = option(
+        2, "online: a step's drafts are noise, decoded 0 to this many Jacobi iterations on"
+    )
+    drafts_per_block: int = option(4, "online: drafts for every block_size tokens of the answer")
+    noise: str = option("text", "online: where noise tokens are drawn from", NOISE_SOURCES)
     mask: str = option("noise-conditioned", "what noisy blocks see before them", MASKS)
     ar_weight: float = option(10.0, "weight of the AR loss beside the consistency loss (w)")
     ar_on_prompt: bool = option(False, "count prompt tokens in the AR loss, as the reference does")
@@ -180,7 +198,9 @@ class TrainConfig(_Machine):
         ("first-difference", "start"),
     )
     consistency_reach: int = option(
-        0, "tokens of a noisy block that learn, counted from its first wrong one; 0 for all"
+        0,
+        "tokens of a noisy block that learn, counted from its first wrong one; 0 for all; online: "
+        "tokens of a draft, 0 for the block size",
     )
     consistency_weight: float = option(
         1.0, "weight of the consistency loss; 0 for AR training only"
@@ -214,6 +234,11 @@ class TrainConfig(_Machine):
             f"--epochs is {self.epochs} and --max-steps is {self.max_steps}; one must be above 0.",
         )
         check(self.learning_rate > 0, f"--learning-rate is {self.learning_rate}, must be above 0.")
+        check(
+            self.states == "recorded" or self.mask == "clean-context",
+            f"--mask is {self.mask}, but the drafts of --states online see clean text, as decoding "
+            "does. Add --mask clean-context.",
+        )
         check(self.warmup_ratio < 1, f"--warmup-ratio is {self.warmup_ratio}, must be below 1.")
 
 

@@ -4,7 +4,9 @@ import random
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
+import torch
 from toys import EOS, PAD, VOCAB, toy_tokenizer
 
 from jacobi_forcing.config import PackConfig
@@ -12,6 +14,7 @@ from jacobi_forcing.data.files import sha256, shard_path, shard_paths, write_jso
 from jacobi_forcing.data.packed import Packed
 from jacobi_forcing.data.trajectories import MANIFEST, SCHEMA, Trajectory, tokenizer_fingerprint
 from jacobi_forcing.stages.pack import pack_one
+from jacobi_forcing.training.trainer import JacobiTrainer
 
 
 def random_ids(rng: random.Random, count: int) -> list[int]:
@@ -80,6 +83,7 @@ def write_trajectories(
         "stage": "collect",
         "shards": {shard.name: sha256(shard) for shard in shard_paths(folder)},
         "block_size": block_size,
+        "record": "states",
         "num_prompts": len(trajectories),
         "num_finished": sum(t.finish_reason == "eos" for t in trajectories),
         "num_solved": sum(t.solved is True for t in trajectories),
@@ -101,3 +105,15 @@ def random_packed(
     config = pack_config(**{"window": 3} | settings)
     made = random_trajectories(seed, count, block_size, max_blocks)
     return [pack_one(trajectory, block_size, config) for trajectory in made]
+
+
+def packed_logits(network, batch, variant, window=1):
+    """The trainer's own forward; of the trainer it needs only its settings."""
+    trainer = SimpleNamespace(
+        mask=variant,
+        window=window,
+        bf16_autocast=False,
+        accelerator=SimpleNamespace(unwrap_model=lambda m: m),
+    )
+    with torch.no_grad():
+        return JacobiTrainer.packed_logits(trainer, network, batch)

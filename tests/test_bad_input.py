@@ -209,6 +209,7 @@ def test_a_device_that_is_not_there_is_refused(toy, prompts, tmp_path, refused):
         ('{"prompt": 5}', "must be a text and not empty"),
         ('{"messages": [{"role": "user", "content": "w2"}]}', "has no chat template"),
         (json.dumps({"prompt": "w2 " * 64}), "has 64 tokens, but the model's context of 64"),
+        (json.dumps({"prompt": "w2", "answer": 5}), "the answer is 5; it must be a text"),
     ],
 )
 def test_a_broken_prompt_is_named_by_file_and_line(second_line, message, toy, tmp_path, refused):
@@ -399,6 +400,16 @@ def test_where_the_work_is_done_may_change(toy, collected):
 def training(model, packed, out, *more):
     base = ["train", "--model", model, "--packed", packed, "--out", out, "--threads", "1"]
     return [str(a) for a in (*base, "--max-steps", "1", "--eval-prompts", "packed:2", *more)]
+
+
+def test_answers_without_states_are_for_online_training(toy, prompts, tmp_path, refused):
+    answers, packed, out = (tmp_path / name for name in ("answers", "packed", "out"))
+    assert main([*map(str, collecting(toy, prompts, answers, "--record", "answers"))]) == 0
+    assert main(["pack", "--trajectories", str(answers), "--out", str(packed)]) == 0
+    line = refused(*training(toy, packed, out))
+    assert f"{packed}: holds answers without Jacobi states" in line
+    assert "--states online" in line
+    assert not out.exists()
 
 
 def test_unfinished_folders_are_refused(toy, collected, packed, tmp_path, refused):

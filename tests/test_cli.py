@@ -136,3 +136,23 @@ def test_trouble_with_the_machine_is_one_line_too(error, monkeypatch, capsys):
     monkeypatch.setattr(collect, "run", fail)
     assert cli.main(["collect", *needed_arguments("collect")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_too_little_memory_says_what_to_lower_and_other_defects_stay_defects(monkeypatch, capsys):
+    import torch
+
+    from jacobi_forcing.stages import collect
+
+    errors = [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nmore"), RuntimeError("bug")]
+
+    def fail(config):
+        raise errors.pop(0)
+
+    monkeypatch.setattr(collect, "run", fail)
+    assert cli.main(["collect", *needed_arguments("collect")]) == 2
+    line = capsys.readouterr().err
+    assert line == (
+        "jacobi collect: CUDA out of memory. Tried 2 GiB. Lower --batch-size, or free memory.\n"
+    )
+    with pytest.raises(RuntimeError, match="bug"):
+        cli.main(["collect", *needed_arguments("collect")])

@@ -131,6 +131,46 @@ def test_the_manifest_counts_what_is_in_the_shards(toy, tmp_path):
     assert manifest["settings"]["block_size"] == manifest["block_size"] == BLOCK
 
 
+# Answers without states
+
+
+def test_answers_are_those_of_full_trajectories_and_known_ones_take_one_forward(toy, tmp_path):
+    rng = random.Random(4)
+    prompts = [" ".join(f"w{rng.randrange(2, VOCAB)}" for _ in range(6)) for _ in range(80)]
+    path = jsonl(tmp_path / "prompts.jsonl", [{"prompt": p} for p in prompts])
+    whole = collect(toy, path, tmp_path / "whole")
+    finished = [t for t in whole if t.finish_reason == "eos" and PAD not in t.answer_ids]
+    assert len(finished) > 5
+    records, expected = [], []
+    for number, trajectory in enumerate(finished):
+        answer = trajectory.answer_ids[:-1]
+        told = [f"w{token}" for token in answer]
+        num_right = number % (len(answer) + 2)
+        if num_right < len(answer):
+            told[num_right] = "w2" if answer[num_right] != 2 else "w3"
+        elif num_right == len(answer):  # right, but it goes on where the model stops
+            told.append("w5")
+        records.append({"prompt": prompts[trajectory.prompt_index], "answer": " ".join(told)})
+        # The prefill settles what is right and one token; then it is one token per forward.
+        expected.append(1 + max(len(answer) - num_right, 0))
+    path = jsonl(tmp_path / "known.jsonl", records)
+    found = collect(toy, path, tmp_path / "out", "--record", "answers", "--batch-size", 3)
+    assert [t.answer_ids for t in found] == [t.answer_ids for t in finished]
+    assert [t.states for t in found] == [[[s[-1]] for s in t.states] for t in finished]
+    assert [t.num_forwards for t in found] == expected
+    assert 1 in expected
+    assert max(expected) > 3
+
+
+def test_without_known_answers_they_are_decoded(toy, tmp_path):
+    whole = collect(toy, "self:10", tmp_path / "whole")
+    found = collect(toy, "self:10", tmp_path / "out", "--record", "answers")
+    for answer, trajectory in zip(found, whole, strict=True):
+        assert answer.answer_ids == trajectory.answer_ids
+        assert answer.states == [[states[-1]] for states in trajectory.states]
+        assert answer.num_forwards == len(answer.answer_ids)
+
+
 # Noise
 
 

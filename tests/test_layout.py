@@ -43,11 +43,13 @@ def test_every_index_belongs_to_the_one_block_that_interleave_put_there():
         prompt, noisy, clean, block_size = random_sequence(rng)
         num_prompt = len(prompt)
         labels = interleave(
-            [(PROMPT, -1, i) for i in range(num_prompt)],
+            [(PROMPT, -1, i, 0) for i in range(num_prompt)],
             *(
                 [
-                    [(stream, b, num_prompt + b * block_size + o) for o in range(block_size)]
-                    for b in range(len(noisy))
+                    [(stream, b, start + o, start) for o in range(block_size)]
+                    for b, start in enumerate(
+                        range(num_prompt, num_prompt + len(noisy) * block_size, block_size)
+                    )
                 ]
                 for stream in (NOISY, CLEAN)
             ),

@@ -1,11 +1,10 @@
 """Who sees whom: the drawing in the module's docstring, and what follows from it in real models."""
 
 import inspect
-from types import SimpleNamespace
 
 import pytest
 import torch
-from packs import flat, random_packed
+from packs import flat, packed_logits, random_packed
 from torch.nn.attention.flex_attention import create_mask
 from toys import FAMILIES, PAD, VOCAB, tiny_network
 
@@ -22,7 +21,6 @@ from jacobi_forcing.training.layout import (
     make_layout,
 )
 from jacobi_forcing.training.mask import dense_mask, flex_predicate
-from jacobi_forcing.training.trainer import JacobiTrainer
 
 WINDOW = 2
 
@@ -115,18 +113,6 @@ def test_padding_sees_and_is_seen_by_nothing(variant):
 # In real models
 
 
-def packed_logits(network, batch, variant, window=WINDOW):
-    """The trainer's own forward; of the trainer it needs only its settings."""
-    trainer = SimpleNamespace(
-        mask=variant,
-        window=window,
-        bf16_autocast=False,
-        accelerator=SimpleNamespace(unwrap_model=lambda m: m),
-    )
-    with torch.no_grad():
-        return JacobiTrainer.packed_logits(trainer, network, batch)
-
-
 def plain_logits(network, ids):
     """A plain causal forward of one text, [S, V]; masks are the library's own."""
     with torch.no_grad():
@@ -148,9 +134,9 @@ def test_a_token_that_the_mask_hides_cannot_change_a_logit(variant):
     texts = text.repeat(num_tokens + 1, 1)
     changed = torch.arange(num_tokens)
     texts[changed + 1, changed] = (text + 7) % VOCAB
-    fields = zip(("stream", "block", "position_ids"), layout, strict=True)
+    fields = zip(("stream", "block", "position_ids", "start"), layout, strict=True)
     batch = {"input_ids": texts} | {n: f.expand_as(texts) for n, f in fields}
-    logits = packed_logits(network, batch, variant)
+    logits = packed_logits(network, batch, variant, WINDOW)
     difference = (logits[1:] - logits[:1]).abs().amax(-1)  # [changed token, row]
     assert difference[~reach.T].max() <= 1e-6
     # A token does change every row that sees it, and all but the first are hidden from some row.
@@ -183,7 +169,7 @@ def contexts(variant, prompt, noisy, clean):
 
 def assert_packed_equals_plain(network, variant, block_size=6):
     sequences, batch = family_batch(block_size)
-    logits = packed_logits(network, batch, variant)
+    logits = packed_logits(network, batch, variant, WINDOW)
     num_noisy_differences = 0
     for row, packed in enumerate(sequences):
         prompt, noisy, clean = deinterleave(packed.input_ids, packed.prompt_length, block_size)

@@ -20,6 +20,7 @@ class Prompt(NamedTuple):
 
     ids: list[int]
     problem: Problem | None = None  # how to check the answer, where it is a bundled problem
+    answer: list[int] | None = None  # a likely answer, where one is known; EOS included
 
 
 def read_prompts(
@@ -44,13 +45,19 @@ def read_prompts(
         DataError: A record is broken, empty or too long; it is named by file and line.
     """
     if source.startswith("bundled"):
-        dealt = bundled_problems(source, seed=seed, held_out=held_out)
         return [
-            Prompt(encode({"prompt": p.prompt}, tokenizer, f"{source}:{n}", context_tokens), p)
-            for n, p in enumerate(dealt, 1)
+            Prompt(
+                encode({"prompt": p.prompt}, tokenizer, f"{source}:{n}", context_tokens),
+                p,
+                encode_answer({"answer": p.answer}, tokenizer, f"{source}:{n}"),
+            )
+            for n, p in enumerate(bundled_problems(source, seed=seed, held_out=held_out), 1)
         ]
     prompts = [
-        Prompt(encode(record, tokenizer, where, context_tokens))
+        Prompt(
+            encode(record, tokenizer, where, context_tokens),
+            answer=encode_answer(record, tokenizer, where),
+        )
         for where, record in _records(source)
     ]
     if not prompts:
@@ -102,6 +109,20 @@ def encode(
             f"{context_tokens} has to hold the answer too. Shorten or remove it."
         )
     return ids
+
+
+def encode_answer(record: dict, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int] | None:
+    """Turn a record's `answer` into ids with the EOS behind it; None where it has none.
+
+    Raises:
+        DataError: It is not a text; it names `where`.
+    """
+    text = record.get("answer")
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise DataError(f"{where}: the answer is {text!r}; it must be a text.")
+    return [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
 
 
 def _encode_messages(messages: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:

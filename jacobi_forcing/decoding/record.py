@@ -7,7 +7,7 @@ from jacobi_forcing.decoding.events import Forward
 
 @dataclass
 class TrajectoryRecorder:
-    """Collects one request's block states from the events of the `jacobi` strategy.
+    """Collects one request's answer and, of the `jacobi` strategy, its block states.
 
     State 0 of a block is its first guess as it was drawn: fully random, but for a first token that
     the forward before may have settled. The reference overwrites its state 0 with the fixed
@@ -15,16 +15,21 @@ class TrajectoryRecorder:
     """
 
     block_size: int
+    keep_states: bool = True  # False: fixed points only, whatever the strategy
     answer: list[int] = field(default_factory=list)
     states: list[list[list[int]]] = field(default_factory=list)  # [blocks, states, block_size]
 
     def observe(self, event: Forward) -> None:
         """Take in one forward."""
+        if self.keep_states:
+            self._note_state(event)
+        self.answer += event.accepted
+
+    def _note_state(self, event: Forward) -> None:
         block = event.offset // self.block_size
         if block == len(self.states):
             self.states.append([])
         self.states[block].append(self.answer[block * self.block_size :] + event.guesses)
-        self.answer += event.accepted
 
     def finish(self, pad_id: int, eos_ids: frozenset[int]) -> list[list[list[int]]]:
         """Return [blocks, states, block_size] ids, each block's fixed point last.

@@ -125,6 +125,24 @@ class PromptLookup:
         """Nothing to learn: the text holds it all."""
 
 
+class KnownAnswer:
+    """Check a whole given answer in the prefill; from its first wrong token on, decode AR.
+
+    Where an answer is the model's own greedy one already, one forward shows it: collecting then
+    costs one forward per prompt.
+    """
+
+    def __init__(self, answer: Sequence[int]):
+        self.answer = answer
+
+    def guess(self, text: Sequence[int], offset: int, limit: int) -> list[int]:
+        """Propose the answer at the prefill, and nothing later."""
+        return list(self.answer[:limit]) if offset == 0 else []
+
+    def observe(self, num_accepted: int, tail: list[int]) -> None:
+        """Nothing to learn: what was right is committed, and the rest is of no use."""
+
+
 def make_strategy(name: str, block_size: int, noise: Noise) -> Strategy:
     """Make the state machine of one request.
 

@@ -1,4 +1,4 @@
-"""collect: decode prompts with the current model and record every Jacobi state."""
+"""collect: decode prompts with the current model and record answers and Jacobi states."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ from jacobi_forcing.data.trajectories import MANIFEST, SCHEMA, Trajectory, token
 from jacobi_forcing.decoding import Finished, Forward, Noise, Request, decode, make_strategy
 from jacobi_forcing.decoding.record import TrajectoryRecorder
 from jacobi_forcing.decoding.sample import sample_prompts
+from jacobi_forcing.decoding.strategies import KnownAnswer, Strategy
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
@@ -83,9 +84,12 @@ def _collect(
     # One token more than the blocks hold: else the budget would cut the last block's guesses.
     budget = num_blocks * config.block_size + 1
     recorders: dict[int, TrajectoryRecorder] = {}
+    keep_states = config.record == "states"
 
-    def start(request: Request):
-        recorders[request.index] = TrajectoryRecorder(config.block_size)
+    def start(request: Request) -> Strategy:
+        recorders[request.index] = TrajectoryRecorder(config.block_size, keep_states)
+        if not keep_states:
+            return KnownAnswer(prompts[request.index].answer or [])
         noise = Noise(config.noise, model.vocab_tokens, f"{config.seed}/{request.index}")
         return make_strategy("jacobi", config.block_size, noise)
 
@@ -136,6 +140,7 @@ def _finish(out: Path, record: dict, config: CollectConfig, num_shards: int) -> 
         {
             **record,
             "block_size": config.block_size,
+            "record": config.record,
             "num_prompts": len(rows),
             "num_tokens": num_tokens,
             "num_forwards": sum(row["num_forwards"] for row in rows),

@@ -64,6 +64,7 @@ def run(config: PackConfig) -> Path:
         {
             **record,
             "block_size": block_size,
+            "record": manifest["record"],
             "window": config.window,
             "num_sequences": sum(counts),
             "num_prompts": manifest["num_prompts"],

@@ -25,6 +25,7 @@ from jacobi_forcing.models.loading import wrap
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.stages.machine import open_model
 from jacobi_forcing.training.batch import Collator, PackedDataset
+from jacobi_forcing.training.online import DraftCollator, OnlineDrafts
 from jacobi_forcing.training.trainer import JacobiTrainer, Metrics
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,11 @@ def _check_fit(config: TrainConfig, model: CausalLM, manifest: dict) -> None:
         raise DataError(
             f"{config.packed}: was made with another tokenizer than that of {config.model}, so its "
             "ids mean other text. Collect and pack again with this model."
+        )
+    if config.states == "recorded" and manifest["record"] == "answers":
+        raise ConfigError(
+            f"{config.packed}: holds answers without Jacobi states. Train with --states online, or "
+            "collect with --record states."
         )
     size = config.eval_block_size
     if size and size > model.context_tokens:
@@ -227,13 +233,32 @@ def _make_trainer(
         seed=config.seed,
         dataloader_pin_memory=not on_cpu,
     )
-    collator = Collator(
-        manifest["block_size"],
-        model.pad_id,
-        ar_on_prompt=config.ar_on_prompt,
-        consistency_from=config.consistency_from,
-        consistency_reach=config.consistency_reach,
-    )
+    block_size = manifest["block_size"]
+    options = {
+        "ar_on_prompt": config.ar_on_prompt,
+        "consistency_from": config.consistency_from,
+        "consistency_reach": config.consistency_reach,
+    }
+    if config.states == "online":
+        draft_tokens = config.consistency_reach or block_size
+        collator = DraftCollator(
+            block_size,
+            model.pad_id,
+            draft_tokens=draft_tokens,
+            drafts_per_block=config.drafts_per_block,
+            **options,
+        )
+        online = OnlineDrafts(
+            draft_tokens,
+            config.online_iterations,
+            noise=config.noise,
+            vocab_tokens=model.vocab_tokens,
+            pad_id=model.pad_id,
+            from_start=config.consistency_from == "start",
+            seed=config.seed,
+        )
+    else:
+        collator, online = Collator(block_size, model.pad_id, **options), None
     return JacobiTrainer(
         model=model.network,
         args=arguments,
@@ -245,6 +270,7 @@ def _make_trainer(
         ar_weight=config.ar_weight,
         consistency_weight=config.consistency_weight,
         teacher=teacher,
+        online=online,
         nan_gradients=config.nan_gradients,
         bf16_autocast=config.bf16,
         decoder_test=test,

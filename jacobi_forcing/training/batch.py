@@ -93,16 +93,15 @@ class Collator:
         for sequence in sequences:
             for name, values in self.tensors(sequence).items():
                 columns.setdefault(name, []).append(values)
-        fill = {"input_ids": self.pad_id, "stream": PADDING, "block": -1, "position_ids": 0}
-        fill |= {"ar_targets": IGNORED, "teacher_index": -1}
-        batch = {
-            name: torch.nn.utils.rnn.pad_sequence(
-                tensors, batch_first=True, padding_value=fill[name]
-            )
-            for name, tensors in columns.items()
-        }
+        batch = {name: self.pad(name, tensors) for name, tensors in columns.items()}
         batch["prompt_index"] = torch.tensor([s.prompt_index for s in sequences])
         return batch
+
+    def pad(self, name: str, tensors: list[Tensor]) -> Tensor:
+        """Stack a column's [S] tensors, filled up behind the shorter ones."""
+        fill = {"input_ids": self.pad_id, "stream": PADDING, "block": -1, "start": 0}
+        fill |= {"position_ids": 0, "ar_targets": IGNORED, "teacher_index": -1}
+        return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill[name])
 
     def tensors(self, packed: Packed) -> dict[str, Tensor]:
         """Make the [S] tensors of one sequence."""
@@ -114,6 +113,7 @@ class Collator:
             "position_ids": layout.position,
             "stream": layout.stream,
             "block": layout.block,
+            "start": layout.start,
             "ar_targets": ar_targets(ids, layout, length, on_prompt=self.ar_on_prompt),
             "teacher_index": teacher_index(
                 ids,
@@ -128,4 +128,4 @@ class Collator:
 
 def layout_of(batch: dict[str, Tensor]) -> Layout:
     """Give the [B, S] layout of a batch."""
-    return Layout(stream=batch["stream"], block=batch["block"], position=batch["position_ids"])
+    return Layout(batch["stream"], batch["block"], batch["position_ids"], batch["start"])

@@ -26,6 +26,7 @@ class Layout(NamedTuple):
     stream: Tensor  # PROMPT, NOISY, CLEAN or PADDING
     block: Tensor  # 0 .. T - 1; -1 in the prompt
     position: Tensor  # position id
+    start: Tensor  # position id of its block's first token; 0 in the prompt
 
 
 def interleave(
@@ -59,6 +60,7 @@ def make_layout(prompt_length: int, num_blocks: int, block_size: int) -> Layout:
         stream=torch.cat([torch.full_like(before, PROMPT), torch.where(is_clean, CLEAN, NOISY)]),
         block=torch.cat([torch.full_like(before, -1), block]),
         position=torch.cat([before, prompt_length + block * block_size + offset]),
+        start=torch.cat([torch.zeros_like(before), prompt_length + block * block_size]),
     )
 
 

@@ -76,7 +76,8 @@ def visible(query: Layout, key: Layout, variant: str, window: int) -> Tensor:
     if variant == "noise-conditioned":
         from_noisy = (key.stream == NOISY) & earlier
     elif variant == "clean-context":
-        from_noisy = (key.stream == CLEAN) & earlier
+        # By position and not by block: drafts may start anywhere in the text (training.online).
+        from_noisy = (key.stream == CLEAN) & (key.position < query.start)
     else:
         same_window = key.block // window == query.block // window
         from_noisy = torch.where(same_window, key.stream == NOISY, key.stream == CLEAN) & earlier

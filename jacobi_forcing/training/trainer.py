@@ -20,6 +20,7 @@ from jacobi_forcing.models import attention_masks
 from jacobi_forcing.training.batch import LengthSampler, PackedDataset, layout_of
 from jacobi_forcing.training.loss import losses, token_counts
 from jacobi_forcing.training.mask import dense_mask
+from jacobi_forcing.training.online import OnlineDrafts
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class JacobiTrainer(Trainer):
         consistency_weight: Factor of the consistency loss.
         teacher: `self`, a frozen model whose clean stream teaches, or `fixed-point` for the tokens
             of the clean stream themselves.
+        online: Makes drafts while training; None trains on the noisy blocks of the packed data.
         nan_gradients: `stop` or `skip`.
         bf16_autocast: Train in bfloat16 autocast. It is ours and not Trainer's, because that one
             would stay on in the decoder tests, which are to see the weights as they will serve.
@@ -51,6 +53,7 @@ class JacobiTrainer(Trainer):
         ar_weight: float,
         consistency_weight: float = 1.0,
         teacher: PreTrainedModel | str,
+        online: OnlineDrafts | None = None,
         nan_gradients: str,
         bf16_autocast: bool = False,
         decoder_test: Callable[[PreTrainedModel], Metrics],
@@ -62,6 +65,7 @@ class JacobiTrainer(Trainer):
         self.ar_weight = ar_weight
         self.consistency_weight = consistency_weight
         self.teacher = teacher
+        self.online = online
         self.nan_gradients = nan_gradients
         self.bf16_autocast = bf16_autocast
         self.decoder_test = decoder_test
@@ -97,7 +101,20 @@ class JacobiTrainer(Trainer):
         """
         if self.state.global_step >= self.state.max_steps:
             return [], None
-        return super().get_batch_samples(*arguments)
+        samples, counts = super().get_batch_samples(*arguments)
+        if self.online is None:
+            return samples, counts
+        generator = self.online.generator(self.state.global_step, self.args.process_index)
+        with torch.no_grad():
+            samples = [
+                self.online.fill(self._prepare_inputs(batch), self._choices, generator)
+                for batch in samples
+            ]
+        # Which tokens learn depends on the drafts, so they are counted again.
+        return samples, self._get_num_items_in_batch(samples, self.args.device)
+
+    def _choices(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.packed_logits(self.model, inputs).argmax(-1)
 
     def compute_loss(
         self,
