@@ -16,6 +16,7 @@ out = "{out}"
 threads = 1
 
 [collect]
+record = "{record}"
 prompts = "self:48"
 max_new_tokens = 32
 block_size = 8
@@ -27,6 +28,8 @@ shard_prompts = 16
 window = 4
 
 [train]
+states = "{states}"
+mask = "{mask}"
 learning_rate = 3e-3
 ar_weight = 1.0
 batch_size = 16
@@ -41,10 +44,17 @@ train.max_steps = 100
 
 
 @pytest.mark.slow
-def test_forcing_makes_a_toy_decode_more_tokens_per_forward(tmp_path):
+@pytest.mark.parametrize(
+    ("record", "states", "mask"),
+    [("states", "recorded", "noise-conditioned"), ("answers", "online", "clean-context")],
+    ids=["recorded", "online"],
+)
+def test_forcing_makes_a_toy_decode_more_tokens_per_forward(record, states, mask, tmp_path):
     model = save_toy(tmp_path / "model", max_position_embeddings=64)
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.format(model=model, out=tmp_path / "runs"))
+    recipe.write_text(
+        RECIPE.format(model=model, out=tmp_path / "runs", record=record, states=states, mask=mask)
+    )
     assert main(["force", str(recipe)]) == 0
 
     first = list(read_all(tmp_path / "runs/round-1/trajectories"))

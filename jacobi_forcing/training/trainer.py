@@ -105,6 +105,7 @@ class JacobiTrainer(Trainer):
         if self.online is None:
             return samples, counts
         generator = self.online.generator(self.state.global_step, self.args.process_index)
+        self.model.eval()  # as in decoding, without dropout; training_step turns it on again
         with torch.no_grad():
             samples = [
                 self.online.fill(self._prepare_inputs(batch), self._choices, generator)
