@@ -519,11 +519,11 @@ def test_a_run_that_was_killed_ends_up_with_the_very_weights_of_one_that_was_not
         return whole_step(self, *arguments)
 
     monkeypatch.setattr(JacobiTrainer, "training_step", step)
-    states, whole = uninterrupted
+    settings, whole = uninterrupted
     with pytest.raises(KilledError):
-        small_run(toy, packed, tmp_path, save_steps=save_steps, states=states)
+        small_run(toy, packed, tmp_path, save_steps=save_steps, **settings)
     assert not (tmp_path / "model.safetensors").exists()
-    small_run(toy, packed, tmp_path, save_steps=save_steps, states=states)
+    small_run(toy, packed, tmp_path, save_steps=save_steps, **settings)
     saved = killed_in - 1 - (killed_in - 1) % save_steps
     assert steps == [*range(1, killed_in + 1), *range(saved + 1, 13)]
     found = load_file(tmp_path / "model.safetensors")
@@ -531,12 +531,16 @@ def test_a_run_that_was_killed_ends_up_with_the_very_weights_of_one_that_was_not
     assert all(torch.equal(found[name], whole[name]) for name in found)
 
 
-@pytest.fixture(scope="module", params=["recorded", "online"])
+@pytest.fixture(
+    scope="module",
+    params=[{"states": "recorded"}, {"states": "online", "mask": "clean-context"}],
+    ids=["recorded", "online"],
+)
 def uninterrupted(request, toy, packed, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "_likelihood_test", lambda *_: lambda network: {"score": 0.0})
-        small_run(toy, packed, out, states=request.param)
+        small_run(toy, packed, out, **request.param)
     record = json.loads((out / "run.json").read_text())
     assert record["steps"] == 12
     assert record["num_sequences"] == 24  # 5 steps per epoch
