@@ -59,12 +59,10 @@ def main() -> None:
             threads=args.threads,
         )
     )
-    packing = PackConfig(
-        trajectories=str(trajectories), out=str(args.out / "packed"), phase="random", workers=2
-    )
+    packing = PackConfig(trajectories=str(trajectories), out="-", phase="random", workers=2)
     training = TrainConfig(
         model=args.model,
-        packed=packing.out,
+        packed="-",
         out="-",
         learning_rate=args.learning_rate,
         max_steps=args.max_steps,

@@ -25,7 +25,7 @@ class Measured(NamedTuple):
 
     decoder: Decoder
     decoded: Decoded  # of all prompts, decoded in batches
-    mismatches: list[bool]  # per prompt, whether its ids are not AR's
+    num_mismatches: int  # of all prompts, those whose ids are not AR's
     timed: Summary  # of some of the prompts, one at a time beside AR
 
 
@@ -68,7 +68,7 @@ def measure(
         Measured(
             decoder,
             decoded,
-            [mine != right for mine, right in zip(decoded.answers, ar, strict=True)],
+            sum(mine != right for mine, right in zip(decoded.answers, ar, strict=True)),
             summarize(its_runs, runs[0]),
         )
         for decoder, decoded, its_runs in zip(decoders, counted, runs, strict=True)
@@ -80,7 +80,7 @@ def figures(measured: Measured) -> dict[str, Any]:
     timed = measured.timed._asdict()
     return {
         "tokens_per_forward": measured.decoded.tokens_per_forward,
-        "num_mismatches": sum(measured.mismatches),
+        "num_mismatches": measured.num_mismatches,
         **{name: timed[name] for name in timed if name.startswith("speedup")},
         "timed_mismatches": timed["num_mismatches"],
     }

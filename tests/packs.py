@@ -83,7 +83,6 @@ def write_trajectories(
         "stage": "collect",
         "shards": {shard.name: sha256(shard) for shard in shard_paths(folder)},
         "block_size": block_size,
-        "record": "states",
         "num_prompts": len(trajectories),
         "num_finished": sum(t.finish_reason == "eos" for t in trajectories),
         "num_solved": sum(t.solved is True for t in trajectories),

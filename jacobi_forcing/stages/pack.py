@@ -64,7 +64,7 @@ def run(config: PackConfig) -> Path:
         {
             **record,
             "block_size": block_size,
-            "record": manifest["record"],
+            "record": manifest.get("record", "states"),  # older folders hold states
             "window": config.window,
             "num_sequences": sum(counts),
             "num_prompts": manifest["num_prompts"],

@@ -84,7 +84,7 @@ def _check_fit(config: TrainConfig, model: CausalLM, manifest: dict) -> None:
             f"{config.packed}: was made with another tokenizer than that of {config.model}, so its "
             "ids mean other text. Collect and pack again with this model."
         )
-    if config.states == "recorded" and manifest["record"] == "answers":
+    if config.states == "recorded" and manifest.get("record") == "answers":
         raise ConfigError(
             f"{config.packed}: holds answers without Jacobi states. Train with --states online, or "
             "collect with --record states."

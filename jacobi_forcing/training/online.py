@@ -17,6 +17,7 @@ Shapes: B = sequences, S = tokens of the longest, T = drafts of the batch, m = t
 
 import random
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
@@ -74,38 +75,21 @@ class DraftCollator(Collator):
         }
 
 
+@dataclass(frozen=True)
 class OnlineDrafts:
     """Fills the drafts of a batch.
 
-    Args:
-        draft_tokens: m.
-        max_iterations: A step's drafts are iterated on 0 to this many times, drawn per step.
-        noise: `text` (the row's own text before the draft) or `vocabulary`.
-        vocab_tokens: Ids 0 .. vocab_tokens - 1 are real.
-        pad_id: Stands behind the end of an answer.
-        from_start: See TrainConfig.consistency_from.
-        seed: Any integer or string; with the step it decides every draw, so that a run that was
-            stopped goes on with the same drafts.
+    With the step, the seed decides every draw: a run that was stopped goes on with the same drafts.
     """
 
-    def __init__(
-        self,
-        draft_tokens: int,
-        max_iterations: int,
-        *,
-        noise: str,
-        vocab_tokens: int,
-        pad_id: int,
-        from_start: bool,
-        seed: int | str,
-    ):
-        self.draft_tokens = draft_tokens
-        self.max_iterations = max_iterations
-        self.noise = noise
-        self.vocab_tokens = vocab_tokens
-        self.pad_id = pad_id
-        self.from_start = from_start
-        self.seed = seed
+    draft_tokens: int  # m
+    max_iterations: int  # a step's drafts are iterated on 0 to this many times, drawn per step
+    _: KW_ONLY
+    noise: str  # `text`, the row's own text before the draft, or `vocabulary`
+    vocab_tokens: int  # ids 0 .. vocab_tokens - 1 are real
+    pad_id: int  # stands behind the end of an answer
+    from_start: bool  # see TrainConfig.consistency_from
+    seed: int | str
 
     def generator(self, step: int, process: int = 0) -> torch.Generator:
         """Make the source of all draws of one optimizer step in one process."""
