@@ -98,14 +98,22 @@ def collecting() -> str:
     result = read("collect_throughput")
     rows = [
         [
+            Path(row["model"]).name,
+            row["record"],
             str(row["batch_size"]),
+            f"{row['prompts_per_second']:.1f}",
             f"{row['tokens_per_second']:.0f} ({row['lowest']:.0f} to {row['highest']:.0f})",
-            f"{row['times_one_at_a_time']:.1f}x",
+            f"**{row['times_one_at_a_time']:.1f}x**",
         ]
         for row in result["rows"]
     ]
-    header = ["prompts together", "tokens per second", "against one at a time"]
-    return markdown(header, rows) + "\n\nSource: " + source(result, "collect_throughput")
+    header = ["model", "recorded", "prompts together", "prompts per second"]
+    header += ["answer tokens per second", "against states, one at a time"]
+    note = (
+        f"The whole `jacobi collect` of {result['num_prompts']} prompts, block size "
+        f"{result['block_size']}, {result['dtype']}; median (lowest to highest). Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "collect_throughput")
 
 
 def ablation() -> str:
