@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from toys import save_toy
 
 from jacobi_forcing.cli import main
@@ -14,6 +16,7 @@ RECIPE = """
 model = "{model}"
 out = "{out}"
 threads = 1
+average = [0.1, 0.3, 0.6]
 
 [collect]
 record = "{record}"
@@ -76,6 +79,12 @@ def test_forcing_makes_a_toy_decode_more_tokens_per_forward(record, states, mask
     # The second round collected with the first one's model, not with the base.
     manifest = json.loads((tmp_path / "runs/round-2/trajectories/manifest.json").read_text())
     assert manifest["settings"]["model"].endswith("round-1/model")
+
+    start, first, second, mean = (
+        load_file(tmp_path / name / "model.safetensors")["lm_head.weight"]
+        for name in ("model", "runs/round-1/model", "runs/round-2/model", "runs/average")
+    )
+    torch.testing.assert_close(mean, 0.1 * start + 0.3 * first + 0.6 * second)
 
     before = (tmp_path / "runs/round-2/model/model.safetensors").stat().st_mtime_ns
     assert main(["force", str(recipe)]) == 0  # all done: nothing is run again
