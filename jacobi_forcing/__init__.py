@@ -13,7 +13,7 @@ _HOMES = {
     "Request": "jacobi_forcing.decoding",
     "Forward": "jacobi_forcing.decoding",
     "Finished": "jacobi_forcing.decoding",
-    "Noise": "jacobi_forcing.decoding",
+    "DecoderConfig": "jacobi_forcing.config",
     "make_strategy": "jacobi_forcing.decoding",
 }
 __all__ = ["__version__", *_HOMES]

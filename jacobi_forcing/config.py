@@ -12,7 +12,8 @@ from typing import Any
 
 from jacobi_forcing.errors import ConfigError
 
-STRATEGIES = ("autoregressive", "jacobi", "window", "prompt-lookup")
+STRATEGIES = ("autoregressive", "jacobi", "window", "multiblock", "prompt-lookup")
+POOLS = ("states", "text", "both")
 NOISE_SOURCES = ("text", "vocabulary")
 SCHEDULES = ("progressive", "random", "reverse")
 RECORDS = ("states", "answers")
@@ -90,7 +91,7 @@ class _Base:
 
 _AT_LEAST_ONE = (
     *("max_new_tokens", "batch_size", "shard_prompts", "self_prompt_tokens", "window", "copies"),
-    *("max_length", "workers", "gradient_accumulation", "drafts_per_block"),
+    *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
 )
 
 
@@ -106,6 +107,50 @@ class _Machine(_Base):
     )
     threads: int = option(0, "CPU threads; 0 leaves PyTorch's default")
     trust_remote_code: bool = option(False, "run model code that comes with the checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(_Base):
+    """What a decoder guesses with. It decides how many forwards an answer takes, never the answer.
+
+    Fields:
+        strategy: `autoregressive`, `jacobi` (fixed blocks), `window` (streaming), `multiblock`,
+            or `prompt-lookup` (the rival that needs no training).
+        block_size: n.
+        max_blocks: K, of multiblock.
+        spawn_ratio: r, of multiblock.
+        pool_size: States kept, and branches per forward; 0 turns recycling off.
+        pool: `states`, `text` or `both`.
+        branch_tokens: Tokens that branches may add to a forward.
+        noise: `text` or `vocabulary`.
+    """
+
+    strategy: str = option("window", "decoder", STRATEGIES)
+    block_size: int = option(16, "tokens verified per forward (n)")
+    max_blocks: int = option(2, "multiblock: blocks in flight, the verified one included (K)")
+    spawn_ratio: float = option(
+        0.5, "multiblock: accepted part of the last block that opens the next one (r)"
+    )
+    pool_size: int = option(
+        0, "recycling: old states whose n-grams are tried as branches, at most as many; 0 for none"
+    )
+    pool: str = option(
+        "states", "where n-grams come from: old states, the prompt and text so far, or both", POOLS
+    )
+    branch_tokens: int = option(16, "tokens that branches may add to a forward")
+    noise: str = option("text", "what fills a draft before the model has spoken", NOISE_SOURCES)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.spawn_ratio <= 1,
+            f"--spawn-ratio is {self.spawn_ratio}, must be from 0 to 1.",
+        )
+
+    @property
+    def decoder(self) -> "DecoderConfig":
+        """The decoder's settings alone, whatever stage they came with."""
+        return DecoderConfig(**{f.name: getattr(self, f.name) for f in fields(DecoderConfig)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,15 +288,12 @@ class TrainConfig(_Machine):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeConfig(_Machine):
+class DecodeConfig(_Machine, DecoderConfig):
     """Continue a prompt, several tokens per forward pass."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
     prompt: str = needed("text to continue; @FILE reads it from a file")
-    strategy: str = option("window", "decoder", STRATEGIES)
-    block_size: int = option(16, "tokens verified per forward (n)")
     max_new_tokens: int = option(256, "longest answer, in tokens")
-    noise: str = option("text", "what fills a draft before the model has spoken", NOISE_SOURCES)
     chat: bool = option(False, "put the prompt through the model's chat template")
     json: bool = option(False, "print one JSON object instead of the text")
     html: str = option("", "also write a page that draws the decode")
@@ -259,15 +301,12 @@ class DecodeConfig(_Machine):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(_Machine):
+class EvaluateConfig(_Machine, DecoderConfig):
     """Measure accuracy, tokens per forward and speed on problems, beside the model's own AR."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
     problems: str = option("bundled", "bundled, bundled:math, bundled:code, or FILE.jsonl")
-    strategy: str = option("window", "decoder", STRATEGIES)
-    block_size: int = option(16, "tokens verified per forward (n)")
     max_new_tokens: int = option(256, "longest answer, in tokens")
-    noise: str = option("text", "what fills a draft before the model has spoken", NOISE_SOURCES)
     num_problems: int = option(0, "problems to take; 0 takes all (1,000 bundled ones)")
     report: str = option("", "JSON file for the result; without it, it is printed")
     allow_code_execution: bool = option(

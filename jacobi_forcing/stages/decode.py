@@ -1,6 +1,7 @@
 """decode: continue one prompt and show how many tokens each forward settled."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -27,11 +28,9 @@ def run(config: DecodeConfig) -> dict:
     answer = generate(
         model,
         ids,
-        strategy=config.strategy,
-        block_size=config.block_size,
         max_new_tokens=config.max_new_tokens,
-        noise=config.noise,
         seed=config.seed,
+        **asdict(config.decoder),
     )
     result = {
         "ids": answer.ids,
