@@ -17,6 +17,8 @@ class Decoded(NamedTuple):
 
     answers: list[list[int]]  # ids, the EOS included where there is one
     num_forwards: list[int]  # per prompt, the prefill included
+    num_proposed: int  # guesses in all forwards, branches included
+    num_recycled: int  # right ones that only a branch had
 
     @property
     def num_tokens(self) -> int:
@@ -51,9 +53,21 @@ def decode_all(
         max_tokens=max(map(len, prompts)) + max_new_tokens,
         branch_tokens=branch_tokens(decoder),
     )
-    answers: dict[int, Finished] = {e.request: e for e in events if isinstance(e, Finished)}
+    answers: dict[int, Finished] = {}
+    num_proposed = num_recycled = 0
+    for event in events:
+        if isinstance(event, Finished):
+            answers[event.request] = event
+        else:
+            num_proposed += event.num_proposed
+            num_recycled += event.num_recycled
     ordered = [answers[i] for i in range(len(prompts))]
-    return Decoded([f.answer_ids for f in ordered], [f.num_forwards for f in ordered])
+    return Decoded(
+        [f.answer_ids for f in ordered],
+        [f.num_forwards for f in ordered],
+        num_proposed,
+        num_recycled,
+    )
 
 
 @torch.inference_mode()
