@@ -67,9 +67,11 @@ def from_mapping(config_type: type, settings: Mapping[str, Any], where: str) -> 
 class _Base:
     """Checks that hold for every stage: choices are known, numbers are finite and not negative."""
 
+    _SEED_BITS = 32  # what every library underneath takes
+
     def __post_init__(self) -> None:
         for setting in fields(self):
-            value, choices = getattr(self, setting.name), setting.metadata["choices"]
+            value, choices = getattr(self, setting.name), setting.metadata.get("choices")
             found = f"--{setting.name.replace('_', '-')} is {value!r}"
             if choices is not None:
                 check(value in choices, f"{found}, must be one of {', '.join(choices)}.")
@@ -84,8 +86,11 @@ class _Base:
             elif setting.name in _AT_LEAST_ONE:
                 check(value >= 1, f"{found}, must be at least 1.")
             elif setting.name == "seed":
-                check(0 <= value < 2**32, f"{found}, must be from 0 to {2**32 - 1}.")
-            else:
+                check(
+                    0 <= value < 2**self._SEED_BITS,
+                    f"{found}, must be from 0 to 2**{self._SEED_BITS} - 1.",
+                )
+            elif isinstance(value, int | float):
                 check(value >= 0 and math.isfinite(value), f"{found}, must be 0 or more.")
 
 
@@ -151,6 +156,42 @@ class DecoderConfig(_Base):
     def decoder(self) -> "DecoderConfig":
         """The decoder's settings alone, whatever stage they came with."""
         return DecoderConfig(**{f.name: getattr(self, f.name) for f in fields(DecoderConfig)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig(_Base):
+    """How tokens are chosen. Order and meaning follow transformers' generate; default: greedy.
+
+    Fields:
+        temperature: 0 takes the likeliest token.
+        top_k, top_p, min_p: Which tokens can be drawn.
+        repetition_penalty: Divides the logits of tokens that the text holds.
+        presence_penalty, frequency_penalty: As OpenAI's: of tokens that the answer holds.
+        min_new_tokens: No end-of-sequence token before so many.
+    """
+
+    _SEED_BITS = 64
+
+    temperature: float = option(0.0, "draw tokens, from flatter odds the higher; 0 for greedy")
+    top_k: int = option(0, "draw from the k likeliest tokens; 0 for all")
+    top_p: float = option(1.0, "draw from the likeliest tokens that hold this much probability")
+    min_p: float = option(0.0, "draw from tokens at least this part as likely as the likeliest")
+    repetition_penalty: float = option(1.0, "divides the logits of tokens that the text holds")
+    presence_penalty: float = option(0.0, "taken off the logits of tokens that the answer holds")
+    frequency_penalty: float = option(0.0, "... as many times as it holds them")
+    min_new_tokens: int = option(0, "shortest answer, in tokens")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.top_p <= 1, f"--top-p is {self.top_p}, must be above 0 and at most 1.")
+        check(self.min_p <= 1, f"--min-p is {self.min_p}, must be from 0 to 1.")
+        penalty = self.repetition_penalty
+        check(penalty > 0, f"--repetition-penalty is {penalty}, must be above 0.")
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """These settings alone, whatever stage they came with."""
+        return {f.name: getattr(self, f.name) for f in fields(SamplingConfig)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +329,7 @@ class TrainConfig(_Machine):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeConfig(_Machine, DecoderConfig):
+class DecodeConfig(_Machine, DecoderConfig, SamplingConfig):
     """Continue a prompt, several tokens per forward pass."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
@@ -297,7 +338,7 @@ class DecodeConfig(_Machine, DecoderConfig):
     chat: bool = option(False, "put the prompt through the model's chat template")
     json: bool = option(False, "print one JSON object instead of the text")
     html: str = option("", "also write a page that draws the decode")
-    seed: int = option(0, "random seed of the noise; it never changes the answer")
+    seed: int = option(0, "random seed: of what is drawn, and of the noise in drafts")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,7 +136,8 @@ def tree_logits(model, texts, drafts):
     forward.logits(0, [text[:-2] for text in texts], 1)
     forward.lengths = [len(text) - 2 for text in texts]
     rows = [
-        _Row(None, None, text, text[-2:], draft) for text, draft in zip(texts, drafts, strict=True)
+        _Row(None, None, None, None, text, text[-2:], draft)
+        for text, draft in zip(texts, drafts, strict=True)
     ]
     found = forward.logits(
         0,
@@ -256,9 +257,9 @@ def test_a_stale_cache_entry_would_change_the_answer():
 
     class Stale(loop.RaggedForward):
         @torch.inference_mode()
-        def greedy(self, first_row, inputs, num_outputs, branches):
+        def logits(self, first_row, inputs, num_outputs, branches):
             # Positions stay; the newest token's entry becomes that of a wrong guess.
-            found = super().greedy(first_row, inputs, num_outputs, branches)
+            found = super().logits(first_row, inputs, num_outputs, branches)
             for layers in (self.cache.keys, self.cache.values):
                 for stored in layers.values():
                     for row, ids in enumerate(inputs, first_row):

@@ -15,6 +15,7 @@ class Forward(NamedTuple):
     path: list[int]  # nodes of the draft that were right, 0 to N
     accepted: list[int]  # ids committed by this forward: those nodes' tokens and one more
     tail: list[int]  # the model's choices for the places behind them, right or wrong
+    logprobs: list[float] | None = None  # of the accepted ids, in nats, where asked for
 
     @property
     def guesses(self) -> list[int]:
@@ -51,5 +52,5 @@ class Finished(NamedTuple):
 
     request: int
     answer_ids: list[int]  # the EOS included where there is one
-    reason: str  # "eos", or "length" when the token budget is spent
+    reason: str  # "eos", "stop" (a stop string), "length" (the budget is spent), "cancelled"
     num_forwards: int  # the prefill included

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from jacobi_forcing.config import DecoderConfig, from_mapping
 from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.loop import decode_one
+from jacobi_forcing.decoding.sampling import GREEDY, Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
 from jacobi_forcing.models import CausalLM
 
@@ -34,15 +35,20 @@ def generate(
     *,
     max_new_tokens: int = 256,
     seed: int = 0,
+    sampling: Sampling = GREEDY,
+    stop: Sequence[str] = (),
     **decoder: Any,
 ) -> Answer:
-    """Continue `prompt` with exactly the model's own greedy tokens.
+    """Continue `prompt` with exactly the tokens that one at a time would give.
 
     Args:
         model: From `load_model`.
         prompt: Text, or token ids.
         max_new_tokens: Longest answer.
         seed: Of the noise; it changes how many forwards an answer takes, never the answer.
+        sampling: How tokens are chosen; greedy by default. The same seed in it gives the same ids
+            with every decoder.
+        stop: Texts that end the answer, and stay in it.
         **decoder: The fields of `DecoderConfig`: strategy, block_size, max_blocks and so on.
 
     Raises:
@@ -52,6 +58,7 @@ def generate(
     config = from_mapping(DecoderConfig, decoder, "generate")
     ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     state = make_strategy(config, model.vocab_tokens, seed)
-    finished, forwards = decode_one(model, ids, state, max_new_tokens)
+    more = {"sampling": sampling, "stop": stop}
+    finished, forwards = decode_one(model, ids, state, max_new_tokens, **more)
     text = model.tokenizer.decode(finished.answer_ids, skip_special_tokens=True)
     return Answer(text, finished, forwards)

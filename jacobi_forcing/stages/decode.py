@@ -8,6 +8,7 @@ from rich.console import Console
 
 from jacobi_forcing.config import DecodeConfig
 from jacobi_forcing.data.prompts import encode
+from jacobi_forcing.decoding import Sampling
 from jacobi_forcing.decoding.generate import generate
 from jacobi_forcing.drawing.page import write_page
 from jacobi_forcing.errors import DataError
@@ -30,6 +31,7 @@ def run(config: DecodeConfig) -> dict:
         ids,
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
+        sampling=Sampling(**config.sampling, seed=config.seed),
         **asdict(config.decoder),
     )
     result = {
