@@ -8,7 +8,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "load_model": "jacobi_forcing.models",
     "probe": "jacobi_forcing.models.probe",
-    "generate": "jacobi_forcing.decoding.generate",
+    "answer": "jacobi_forcing.decoding.answer",
+    "generate": "jacobi_forcing.integrations.generate",
     "decode": "jacobi_forcing.decoding",
     "DecodingLoop": "jacobi_forcing.decoding",
     "Request": "jacobi_forcing.decoding",

@@ -15,7 +15,7 @@ from torch import Tensor
 from jacobi_forcing.decoding.draft import Draft, Settled, chain, settle
 from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.sampling import GREEDY, Sampler, Sampling
-from jacobi_forcing.decoding.stops import StopStrings
+from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.decoding.strategies import Strategy
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import Branches, CausalLM, RaggedForward
@@ -30,7 +30,7 @@ class Request(NamedTuple):
     prompt_ids: Sequence[int]
     max_new_tokens: int  # at least 1
     sampling: Sampling = GREEDY
-    stop: Sequence[str] = ()  # texts that end the answer; they stay in it
+    stop: Sequence[str] | Stop = ()  # texts that end the answer and stay in it, or any rule
     wants_logprobs: bool = False
 
 
@@ -41,7 +41,7 @@ class _Row:
     request: Request
     strategy: Strategy
     sampler: Sampler | None  # None where the likeliest token is taken
-    stops: StopStrings | None
+    stop: Stop | None
     ids: list[int]  # prompt and committed tokens
     pending: list[int]  # the end of `ids` that no forward has seen: the prompt, later one token
     draft: Draft
@@ -141,6 +141,9 @@ class DecodingLoop:
         room = self.max_tokens - num_prompt
         request = request._replace(max_new_tokens=min(request.max_new_tokens, room))
         is_plain = request.sampling.is_plain
+        stop = request.stop if callable(request.stop) else None
+        if request.stop and stop is None:
+            stop = StopStrings(self.model.tokenizer, request.stop)
         eos_ids = self.model.eos_ids
         ids = list(request.prompt_ids)
         self._arrived.append(
@@ -148,7 +151,7 @@ class DecodingLoop:
                 request,
                 strategy,
                 None if is_plain else Sampler(request.sampling, num_prompt, eos_ids),
-                StopStrings(self.model.tokenizer, request.stop) if request.stop else None,
+                stop,
                 ids,
                 pending=list(ids),
                 draft=chain([]),
@@ -204,7 +207,7 @@ class DecodingLoop:
         for count, token in enumerate(accepted, 1):
             if token in self.model.eos_ids:
                 row.end = "eos"
-            elif row.stops is not None and row.stops.is_met(row.answer + accepted[:count]):
+            elif row.stop is not None and row.stop(row.answer + accepted[:count]):
                 row.end = "stop"
             if row.end:
                 # What follows is no part of the answer; as choices, it still is a tail.

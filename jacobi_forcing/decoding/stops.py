@@ -1,10 +1,13 @@
-"""When an answer's text ends: stop strings, also across token borders."""
+"""When an answer ends before its budget: stop strings, also across token borders."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from jacobi_forcing.config import check
+
+# Whether an answer ends with its newest token. What it says may depend on the answer only.
+Stop = Callable[[Sequence[int]], bool]
 
 
 class StopStrings:
@@ -21,7 +24,7 @@ class StopStrings:
         # A character may take as many tokens as it has bytes.
         self.num_tokens = max(len(string.encode()) for string in strings) + 1
 
-    def is_met(self, answer: Sequence[int]) -> bool:
+    def __call__(self, answer: Sequence[int]) -> bool:
         """Look at an answer whose tokens but the last have not met one."""
         text = self.tokenizer.decode(answer[-self.num_tokens :])
         return any(string in text for string in self.strings)

@@ -38,7 +38,7 @@ class CausalLM:
 
     name: str
     network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None  # None where a caller brings a bare network
     eos_ids: frozenset[int]
     pad_id: int
 
@@ -60,6 +60,8 @@ class CausalLM:
     @cached_property
     def vocab_tokens(self) -> int:
         """Number of real tokens: embeddings may be padded beyond the tokenizer's vocabulary."""
+        if self.tokenizer is None:
+            return self.config.vocab_size
         return min(len(self.tokenizer), self.config.vocab_size)
 
     @property

@@ -29,7 +29,7 @@ class Answer(NamedTuple):
         return len(self.ids) / self.finished.num_forwards
 
 
-def generate(
+def answer(
     model: CausalLM,
     prompt: str | Sequence[int],
     *,
@@ -55,7 +55,7 @@ def generate(
         ConfigError: A setting is unknown or out of range.
         DataError: The prompt is empty or longer than the model's context.
     """
-    config = from_mapping(DecoderConfig, decoder, "generate")
+    config = from_mapping(DecoderConfig, decoder, "answer")
     ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     state = make_strategy(config, model.vocab_tokens, seed)
     more = {"sampling": sampling, "stop": stop}
