@@ -126,9 +126,7 @@ def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -
         "input embeddings (inputs_embeds)": model_kwargs.get("inputs_embeds") is not None,
     }
     for name, found in refused.items():
-        check(
-            not found, f"Jacobi decoding does not do {name}. Leave it out, or use generate alone."
-        )
+        check(not found, f"Jacobi decoding does not do {name}. Leave it out.")
     past = model_kwargs.get("past_key_values")
     check(
         past is None or past.get_seq_length() == 0,
@@ -139,11 +137,11 @@ def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -
 
 def _wrap(model: PreTrainedModel, config: GenerationConfig) -> CausalLM:
     eos = config.eos_token_id
-    eos_ids = frozenset([] if eos is None else [eos] if isinstance(eos, int) else eos)
+    eos_ids = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
     pad_id = config.pad_token_id
     if pad_id is None:
-        pad_id = min(eos_ids, default=0)
-    wrapped = CausalLM(model.config.model_type, model, None, eos_ids, pad_id)
+        pad_id = eos_ids[0] if eos_ids else 0  # as generate chooses it
+    wrapped = CausalLM(model.config.model_type, model, None, frozenset(eos_ids), pad_id)
     if model not in _probed:
         probe(wrapped)
         _probed.add(model)
