@@ -3,8 +3,9 @@
 import pytest
 import torch
 from test_decoding import DECODERS, random_prompts
-from toys import EOS, PAD, VOCAB, tiny_network, toy_tokenizer
+from toys import EOS, PAD, VOCAB, save_toy, tiny_network, toy_tokenizer
 from transformers import (
+    AutoModelForCausalLM,
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
     TextIteratorStreamer,
@@ -13,6 +14,7 @@ from transformers import (
 
 import jacobi_forcing as jf
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.integrations import write_custom_generate
 
 
 def padded(prompts):
@@ -142,3 +144,19 @@ def test_right_padding_and_a_filled_cache_are_refused():
             custom_generate=jf.generate,
         )
     assert VOCAB > 8
+
+
+def test_a_checkpoint_brings_its_own_generate(tmp_path):
+    folder = save_toy(tmp_path / "model")
+    write_custom_generate(folder)
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    (prompt,) = random_prompts(26, 1)
+    ids, options = torch.tensor([prompt]), {"do_sample": False, "max_new_tokens": 20}
+    right = network.generate(ids, **options)
+    trusted = {"custom_generate": str(folder), "trust_remote_code": True}
+    assert torch.equal(network.generate(ids, **options, **trusted, strategy="jacobi"), right)
+    streamer = TextIteratorStreamer(toy_tokenizer(), skip_prompt=True)
+    assert torch.equal(network.generate(ids, **options, **trusted, streamer=streamer), right)
+    assert "".join(streamer) == toy_tokenizer().decode(right[0, len(prompt) :])
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        network.generate(ids, **options, custom_generate=str(folder), trust_remote_code=False)

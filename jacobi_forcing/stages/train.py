@@ -20,6 +20,7 @@ from jacobi_forcing.decoding.measure import (
     negative_log_likelihood,
 )
 from jacobi_forcing.errors import ConfigError, DataError
+from jacobi_forcing.integrations import write_custom_generate
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.loading import wrap
 from jacobi_forcing.problems.scoring import check_answers
@@ -292,3 +293,4 @@ def _save(out: Path, model: CausalLM, network: PreTrainedModel) -> None:
     for file in staging.iterdir():
         file.replace(out / file.name)
     staging.rmdir()
+    write_custom_generate(out)
