@@ -20,6 +20,7 @@ from jacobi_forcing.config import DecoderConfig, check
 from jacobi_forcing.decoding import Finished, Request, Sampling, decode, make_strategy, strategies
 from jacobi_forcing.decoding.stops import Stop
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.loading import refuse_stateful
 from jacobi_forcing.models.probe import probe
 
 _probed: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()  # so that each is probed once
@@ -143,6 +144,7 @@ def _wrap(model: PreTrainedModel, config: GenerationConfig) -> CausalLM:
         pad_id = eos_ids[0] if eos_ids else 0  # as generate chooses it
     wrapped = CausalLM(model.config.model_type, model, None, frozenset(eos_ids), pad_id)
     if model not in _probed:
+        refuse_stateful(wrapped.name, model)
         probe(wrapped)
         _probed.add(model)
     return wrapped

@@ -141,9 +141,7 @@ def load_model(
 
 def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalLM:
     """Describe a network that is already in memory; raises ModelError like `load_model`."""
-    _refuse_recurrent(name, network.config)
-    if getattr(network, "_is_stateful", False):
-        raise ModelError(_cannot_roll_back(name, network.config.model_type))
+    refuse_stateful(name, network)
     eos_ids = _eos_ids(network, tokenizer)
     if not eos_ids:
         raise ModelError(
@@ -159,6 +157,13 @@ def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         eos_ids=eos_ids,
         pad_id=min(eos_ids) if pad_id is None else pad_id,
     )
+
+
+def refuse_stateful(name: str, network: PreTrainedModel) -> None:
+    """Raise ModelError for a network whose state cannot be rolled back."""
+    _refuse_recurrent(name, network.config)
+    if getattr(network, "_is_stateful", False):
+        raise ModelError(_cannot_roll_back(name, network.config.model_type))
 
 
 def _load_tokenizer(path: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
