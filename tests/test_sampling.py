@@ -192,7 +192,7 @@ def test_drawn_tokens_follow_the_exact_law(settings, record_property):
     record_property("p_value", p_value)
     assert p_value > 0.001
     # And it can fail: the law of another temperature is refused.
-    other = torch.where(possible, law**0.9, 0.0)
+    other = torch.where(possible, law**0.6, 0.0)
     expected = (other / other.sum())[possible] * num_draws
     statistic = float(((counts[possible] - expected) ** 2 / expected).sum())
     assert chi_square_tail(statistic, freedom) < 0.001
@@ -238,7 +238,7 @@ def test_rows_that_join_and_leave_in_any_order_keep_their_ids():
     prompts = random_prompts(15, 40)
     used = [rng.choice(SAMPLINGS + (Sampling(),) * 4) for _ in prompts]
     right, _ = run(model, prompts, used, 1, num_tokens=30, strategy="autoregressive")
-    loop = DecodingLoop(model, batch_size=5, max_tokens=80, branch_tokens=16)
+    loop = DecodingLoop(model, batch_size=5, max_tokens=80, branch_tokens=40)
     waiting, events, cancelled = list(range(len(prompts))), [], set()
     while waiting or not loop.is_idle:
         while waiting and loop.num_free and rng.random() < 0.6:
@@ -247,8 +247,9 @@ def test_rows_that_join_and_leave_in_any_order_keep_their_ids():
             strategy = make_strategy(decoder, model.vocab_tokens, index)
             loop.add(Request(index, prompts[index], 30, used[index]), strategy)
         if rng.random() < 0.1:
-            index = rng.randrange(len(prompts))
-            loop.cancel(index)
+            loop.cancel(rng.randrange(len(prompts)))  # which may not be there
+        if rng.random() < 0.1 and events:
+            loop.cancel(events[-1].request)
         events += loop.step()
     finished = {e.request: e for e in events if isinstance(e, Finished)}
     assert sorted(finished) == list(range(len(prompts)))

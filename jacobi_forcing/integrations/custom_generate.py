@@ -11,9 +11,14 @@ from transformers import GenerationMixin
 from jacobi_forcing import generate as jacobi
 
 
-def generate(model, *arguments, streamer=None, **settings):
+def generate(model, *arguments, streamer=None, tokenizer=None, **settings):
     """Call transformers' own generate with Jacobi decoding in its loop's place."""
+    # What generate keeps from a callable goes there by another name.
     if streamer is not None:
-        settings["jacobi_streamer"] = streamer  # generate keeps `streamer` from a callable
+        settings["jacobi_streamer"] = streamer
+    if settings.get("stop_strings"):
+        strings = settings.pop("stop_strings")
+        settings["jacobi_stop"] = [strings] if isinstance(strings, str) else strings
+        settings["jacobi_tokenizer"] = tokenizer
     # Not model.generate: with trust_remote_code, loading a model puts this function there.
     return GenerationMixin.generate(model, *arguments, custom_generate=jacobi, **settings)

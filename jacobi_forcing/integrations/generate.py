@@ -12,13 +12,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    RepetitionPenaltyLogitsProcessor,
+)
 from transformers.generation import GenerateDecoderOnlyOutput, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from jacobi_forcing.config import DecoderConfig, check
 from jacobi_forcing.decoding import Finished, Request, Sampling, decode, make_strategy, strategies
-from jacobi_forcing.decoding.stops import Stop
+from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.loading import refuse_stateful
 from jacobi_forcing.models.probe import probe
@@ -33,7 +40,6 @@ def generate(
     logits_processor: LogitsProcessorList | None = None,
     stopping_criteria: StoppingCriteriaList | None = None,
     generation_config: GenerationConfig | None = None,
-    attention_mask: Tensor | None = None,
     *,
     strategy: str = DecoderConfig.strategy,
     block_size: int = DecoderConfig.block_size,
@@ -45,6 +51,8 @@ def generate(
     noise: str = DecoderConfig.noise,
     seed: int | None = None,
     jacobi_streamer: BaseStreamer | None = None,
+    jacobi_stop: Sequence[str] = (),
+    jacobi_tokenizer: PreTrainedTokenizerBase | None = None,
     **model_kwargs: Any,
 ) -> Tensor | GenerateDecoderOnlyOutput:
     """Decode as `generate` would, several tokens per forward.
@@ -58,7 +66,6 @@ def generate(
         logits_processor: Prepared by `generate`; each may look at its own row only.
         stopping_criteria: Prepared by `generate`.
         generation_config: Prepared by `generate`.
-        attention_mask: [B, L]; None where nothing is padded.
         strategy: This and the following, see DecoderConfig.
         block_size: n.
         max_blocks: K.
@@ -70,7 +77,11 @@ def generate(
         seed: Of sampling; None draws one from torch's generator.
         jacobi_streamer: A TextStreamer or the like, which `generate` does not hand on as `streamer`
             to a callable; for one row.
-        **model_kwargs: What else `generate` prepares; a filled cache is refused.
+        jacobi_stop: Texts that end an answer, in place of `stop_strings`, whose `tokenizer`
+            `generate` does not hand on either.
+        jacobi_tokenizer: For jacobi_stop.
+        **model_kwargs: What else `generate` prepares: `attention_mask`, and a cache, which is
+            refused if it is filled.
 
     Returns:
         [B, longest] long, prompts included, padded on the right; in a GenerateDecoderOnlyOutput
@@ -96,13 +107,18 @@ def generate(
         jacobi_streamer is None or len(input_ids) == 1,
         f"jacobi_streamer takes one row, but input_ids has {len(input_ids)}.",
     )
-    wrapped = _wrap(model, config)
-    answers = _decode(
-        wrapped,
-        decoder,
-        _requests(input_ids, attention_mask, logits_processor, stopping_criteria, config, seed),
-        jacobi_streamer,
+    check(
+        not jacobi_stop or jacobi_tokenizer is not None,
+        "jacobi_stop needs jacobi_tokenizer, to know what tokens say.",
     )
+    wrapped = _wrap(model, config)
+    stop = StopStrings(jacobi_tokenizer, jacobi_stop) if jacobi_stop else None
+    # Named in the signature, it would be taken from `generate`, which then makes another.
+    attention_mask = model_kwargs.get("attention_mask")
+    requests = _requests(
+        input_ids, attention_mask, logits_processor, stopping_criteria, stop, config, seed
+    )
+    answers = _decode(wrapped, decoder, requests, jacobi_streamer)
     longest = max(map(len, answers))
     padded = [[*answer, *[wrapped.pad_id] * (longest - len(answer))] for answer in answers]
     added = torch.tensor(padded, dtype=input_ids.dtype, device=input_ids.device)
@@ -155,6 +171,7 @@ def _requests(
     attention_mask: Tensor | None,
     processors: LogitsProcessorList | None,
     criteria: StoppingCriteriaList | None,
+    stop: Stop | None,
     config: GenerationConfig,
     seed: int | None,
 ) -> list[Request]:
@@ -172,20 +189,21 @@ def _requests(
         sampling = Sampling(
             # Processors divide by the temperature and truncate themselves.
             temperature=1.0 if config.do_sample else 0.0,
-            processors=[_Padded(processors, row[:num_pad])] if processors else (),
+            processors=[_Padded(processors, index, row[:num_pad])] if processors else (),
             seed=(seed + index) % 2**64,
         )
-        stop = _stop(criteria, row) if criteria else ()
+        rules = [_stop(criteria, row)] if criteria else []
+        rules += [stop] if stop is not None else []
         prompt = row[num_pad:].tolist()
-        requests.append(Request(index, prompt, max_new_tokens, sampling, stop))
+        requests.append(Request(index, prompt, max_new_tokens, sampling, _any(rules)))
     return requests
 
 
 class _Padded:
     """Processors that see a row as `generate` shows it, padding included."""
 
-    def __init__(self, processors: LogitsProcessorList, padding: Tensor):
-        self.processors = processors
+    def __init__(self, processors: LogitsProcessorList, row: int, padding: Tensor):
+        self.processors = LogitsProcessorList(_of_row(p, row) for p in processors)
         self.padding = padding
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
@@ -194,12 +212,24 @@ class _Padded:
         return self.processors(torch.cat([padding, ids], dim=1), scores)
 
 
+def _of_row(processor: LogitsProcessor, row: int) -> LogitsProcessor:
+    """Give a processor that holds a number for every row of the batch the one of its row."""
+    ignored = getattr(processor, "prompt_ignore_length", None)
+    if isinstance(processor, RepetitionPenaltyLogitsProcessor) and isinstance(ignored, Tensor):
+        return RepetitionPenaltyLogitsProcessor(processor.penalty, int(ignored[row]))
+    return processor
+
+
 def _stop(criteria: StoppingCriteriaList, prompt: Tensor) -> Stop:
     def is_met(answer: Sequence[int]) -> bool:
         text = torch.cat([prompt, torch.tensor(answer, device=prompt.device)])
         return bool(criteria(text[None], None).all())
 
     return is_met
+
+
+def _any(rules: Sequence[Stop]) -> Stop:
+    return lambda answer: any(rule(answer) for rule in rules)
 
 
 def _decode(
