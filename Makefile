@@ -28,7 +28,7 @@ models: setup  ## make the bundled pair again from nothing (hours on two cores)
 	$(BIN)/python recipes/tiny/train_base.py --out runs/tiny-base
 	$(BIN)/python recipes/tiny/install.py runs/tiny-base/final tiny-base
 	$(BIN)/jacobi force recipes/tiny/force.toml
-	$(BIN)/python recipes/tiny/install.py runs/tiny-forced/round-1/model tiny-forced
+	$(BIN)/python recipes/tiny/install.py runs/tiny-forced/average tiny-forced
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache

@@ -28,6 +28,10 @@ STAGES = {
         "jacobi train --model tiny-base --packed packed/ --learning-rate 1e-3 --max-steps 300 "
         "--out forced/",
     ),
+    "average": (
+        configs.AverageConfig,
+        "jacobi average --models tiny-base,tiny-forced --weights 0.1,0.9 --out calmer/",
+    ),
     "force": (configs.ForceConfig, "jacobi force recipes/tiny/force.toml"),
     "decode": (
         configs.DecodeConfig,

@@ -329,6 +329,37 @@ class TrainConfig(_Machine):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AverageConfig(_Base):
+    """Average models' weights: most of a forced model's speed, and accuracy back from its start."""
+
+    models: str = needed("two or more, separated by commas: the start, and what it was trained to")
+    weights: str = needed("as many numbers, separated by commas; together they make 1")
+    out: str = needed("folder for the checkpoint")
+    dtype: str = option("float32", "type of the saved weights", ("float32", "bfloat16", "float16"))
+
+    @property
+    def parts(self) -> list[tuple[str, float]]:
+        """Every model's name and weight."""
+        names = [name.strip() for name in self.models.split(",")]
+        try:
+            weights = [float(weight) for weight in self.weights.split(",")]
+        except ValueError:
+            raise ConfigError(
+                f"--weights is {self.weights!r}, must be numbers separated by commas."
+            ) from None
+        check(
+            len(weights) == len(names) > 1 and all(names),
+            f"--models names {len(names)} and --weights {len(weights)}; needed are two or more of "
+            "both.",
+        )
+        check(
+            all(0 <= w <= 1 for w in weights) and abs(sum(weights) - 1) < 1e-6,
+            f"--weights is {self.weights!r}, must be from 0 to 1 and make 1 together.",
+        )
+        return list(zip(names, weights, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodeConfig(_Machine, DecoderConfig, SamplingConfig):
     """Continue a prompt, several tokens per forward pass."""
 

@@ -1,10 +1,12 @@
-"""One thread per test process, and the shared real model where it lies beside the project."""
+"""What all tests share: one thread, refusals, the real model where it lies beside the project."""
 
 import os
 from pathlib import Path
 
 import pytest
 import torch
+
+from jacobi_forcing.cli import main
 
 SHARED = Path(os.environ.get("JACOBI_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -22,3 +24,22 @@ def stories() -> Path:
     if not path.exists():
         pytest.skip(f"needs {path}; set JACOBI_SHARED to the folder that holds models/stories260K")
     return path
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must be refused; return its one line."""
+
+    def run(*arguments):
+        stage, *rest = map(str, arguments)
+        capsys.readouterr()
+        assert main([stage, *rest]) == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+        # Other libraries may warn in this process; the two tests with `-m` allow no second line.
+        ours = [line for line in lines if line.startswith(f"jacobi {stage}: ")]
+        assert len(ours) == 1
+        assert lines[-1] == ours[0]
+        assert "Traceback" not in "".join(lines)
+        return ours[0]
+
+    return run

@@ -47,25 +47,6 @@ def files_of(folder):
     return {str(p.relative_to(folder)): sha256(p.read_bytes()).hexdigest() for p in found}
 
 
-@pytest.fixture
-def refused(capsys):
-    """Run a command that must be refused; return its one line."""
-
-    def run(*arguments):
-        stage, *rest = map(str, arguments)
-        capsys.readouterr()
-        assert main([stage, *rest]) == 2
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-        # Other libraries may warn in this process; the two tests with `-m` allow no second line.
-        ours = [line for line in lines if line.startswith(f"jacobi {stage}: ")]
-        assert len(ours) == 1
-        assert lines[-1] == ours[0]
-        assert "Traceback" not in "".join(lines)
-        return ours[0]
-
-    return run
-
-
 def collecting(model, prompts, out, *more):
     settings = ["--block-size", "4", "--max-new-tokens", "12", "--shard-prompts", "2"]
     base = ["collect", "--model", model, "--prompts", prompts, "--out", out, "--threads", "1"]
@@ -478,6 +459,8 @@ def test_rows_that_do_not_fit_the_block_size_are_refused(toy, packed, tmp_path, 
             "round 2: [train]: unknown setting 'lr'",
         ),
         ("{head}[[rounds]]\nblock_size = 4", "round 1: unknown setting 'block_size'"),
+        ('{head}average = 1\n[collect]\nprompts = "self:4"', "must be a list of 2 numbers"),
+        ('{head}average = [1.0]\n[collect]\nprompts = "self:4"', "average: --models names 2"),
         ('{head}[collect]\nprompts = "self:4"\nblock_size = 1', "--block-size is 1"),
         ('{head}[collect]\nprompts = "self:4"\nblock_size = "1"', "needs a value of type int"),
         ('{head}[collect]\nprompts = "self:4"\nout = "x"', "out is set by the recipe itself"),
@@ -510,7 +493,7 @@ def test_a_recipe_whose_settings_changed_is_not_taken_for_done(tmp_path, refused
 
     from jacobi_forcing.stages.force import read_recipe
 
-    (done,) = read_recipe(recipe)
+    (done,) = read_recipe(recipe).rounds
     files.write_json(Path(done.train.out) / "run.json", {"settings": asdict(done.train)})
     assert main(["force", str(recipe)]) == 0
     recipe.write_text(text + "[train]\nepochs = 3.0\n")

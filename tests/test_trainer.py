@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from toys import PAD, save_toy, tiny_network, toy_model
 from transformers import TrainerCallback, TrainingArguments
 
-from jacobi_forcing.config import TrainConfig
+from jacobi_forcing.config import DecoderConfig, TrainConfig
 from jacobi_forcing.data.packed import Packed, read_packed
 from jacobi_forcing.data.trajectories import read_manifest
 from jacobi_forcing.decoding.measure import decode_all
@@ -447,9 +447,8 @@ def test_evaluate_decodes_with_the_shipped_decoder(overfitted):
     metrics = trainer.evaluate()
     assert model.network.training
     longest = 256 - max(map(len, prompts))
-    decoded = decode_all(
-        model, prompts, strategy="window", block_size=BLOCK, max_new_tokens=longest
-    )
+    decoder = DecoderConfig(strategy="window", block_size=BLOCK)
+    decoded = decode_all(model, prompts, decoder, max_new_tokens=longest)
     assert metrics["eval_tokens_per_forward"] == decoded.tokens_per_forward
     assert trainer.state.log_history[-1]["eval_tokens_per_forward"] == decoded.tokens_per_forward
     # What training lowered the losses for: the answers, in fewer forwards than before.

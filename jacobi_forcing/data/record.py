@@ -13,6 +13,7 @@ from typing import Any
 from jacobi_forcing.data.files import read_json, write_json
 from jacobi_forcing.errors import ConfigError
 
+RECORD = "run.json"  # beside a checkpoint
 PACKAGES = ("jacobi-forcing", "torch", "transformers", "accelerate", "pyarrow", "safetensors")
 
 

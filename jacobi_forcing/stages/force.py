@@ -1,7 +1,7 @@
-"""force: collect, pack, train and evaluate, for one or more rounds, from one recipe file."""
+"""force: collect, pack, train, evaluate, for one or more rounds, average: from one recipe file."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jacobi_forcing.config import (
+    AverageConfig,
     CollectConfig,
     EvaluateConfig,
     ForceConfig,
@@ -20,10 +21,10 @@ from jacobi_forcing.config import (
     refuse_unknown,
 )
 from jacobi_forcing.data.files import read_json
-from jacobi_forcing.data.record import refuse_change
+from jacobi_forcing.data.record import RECORD, refuse_change
 from jacobi_forcing.data.trajectories import MANIFEST
-from jacobi_forcing.errors import DataError
-from jacobi_forcing.stages import collect, evaluate, pack, train
+from jacobi_forcing.errors import ConfigError, DataError
+from jacobi_forcing.stages import average, collect, evaluate, pack, train
 
 _STAGES = {
     "collect": CollectConfig,
@@ -43,19 +44,28 @@ class Round:
     evaluate: EvaluateConfig | None  # None where the recipe has no [evaluate]
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a recipe asks for."""
+
+    rounds: list[Round]
+    average: AverageConfig | None  # of the start and every round's model
+    evaluate: EvaluateConfig | None  # of that average
+
+
 def run(config: ForceConfig) -> Path:
-    """Run every round of a recipe; return the last round's checkpoint folder.
+    """Run every round of a recipe; return the folder of the last checkpoint.
 
     Stages that are done are not run again, so a run that was stopped continues where it was.
 
     Raises:
         JacobiForcingError: A bad recipe, or whatever a stage raises.
     """
-    rounds = read_recipe(Path(config.recipe))
+    recipe = read_recipe(Path(config.recipe))
     console = Console(stderr=True)
     reports = []
-    for number, stages in enumerate(rounds, 1):
-        console.rule(f"round {number} of {len(rounds)}")
+    for number, stages in enumerate(recipe.rounds, 1):
+        console.rule(f"round {number} of {len(recipe.rounds)}")
         checkpoint = Path(stages.train.out)
         if _is_done(stages.train, checkpoint / "run.json"):
             console.print(f"{checkpoint} is trained already")
@@ -65,12 +75,23 @@ def run(config: ForceConfig) -> Path:
                 pack.run(stages.pack)
             train.run(stages.train)
         if stages.evaluate is not None:
-            report = Path(stages.evaluate.report)
-            is_done = _is_done(stages.evaluate, report)
-            reports.append(read_json(report) if is_done else evaluate.run(stages.evaluate))
+            reports.append((f"round {number}", _evaluated(stages.evaluate)))
+    last = Path(recipe.rounds[-1].train.out)
+    if recipe.average is not None:
+        console.rule("average")
+        last = Path(recipe.average.out)
+        if not _is_done(recipe.average, last / RECORD):
+            average.run(recipe.average)
+        if recipe.evaluate is not None:
+            reports.append(("average", _evaluated(recipe.evaluate)))
     if reports:
         console.print(_table(reports))
-    return Path(rounds[-1].train.out)
+    return last
+
+
+def _evaluated(config: EvaluateConfig) -> dict:
+    report = Path(config.report)
+    return read_json(report) if _is_done(config, report) else evaluate.run(config)
 
 
 def _is_done(config: Any, record: Path) -> bool:
@@ -82,12 +103,13 @@ def _is_done(config: Any, record: Path) -> bool:
     return True
 
 
-def read_recipe(path: Path) -> list[Round]:
+def read_recipe(path: Path) -> Recipe:
     """Read a recipe and resolve every stage's settings.
 
     A recipe names `model` and `out`, has a table per stage that holds for all rounds, and a list of
     `[[rounds]]` whose own stage tables go before those. Each round trains the model of the round
-    before, and collects with it.
+    before, and collects with it. `average = [a, b, c]` adds a last model, the mean of the start and
+    each round's with these weights.
 
     Raises:
         ConfigError: An unknown setting (the nearest known one is suggested), or a bad value.
@@ -99,7 +121,9 @@ def read_recipe(path: Path) -> list[Round]:
         raise DataError(f"{path}: cannot read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid TOML: {error}.") from error
-    refuse_unknown(recipe, ("model", "out", "seed", "threads", "rounds", *_STAGES), str(path))
+    refuse_unknown(
+        recipe, ("model", "out", "seed", "threads", "rounds", "average", *_STAGES), str(path)
+    )
     for name in ("model", "out"):
         check(isinstance(recipe.get(name), str), f'{path}: needs {name} = "...".')
     rounds = recipe.get("rounds", [{}])
@@ -131,7 +155,35 @@ def read_recipe(path: Path) -> list[Round]:
             stages["evaluate"] = None
         resolved.append(Round(**stages))
         model = str(folder / "model")
-    return resolved
+    return Recipe(resolved, *_resolve_average(recipe, resolved, str(path)))
+
+
+def _resolve_average(
+    recipe: Mapping, rounds: Sequence[Round], where: str
+) -> tuple[AverageConfig | None, EvaluateConfig | None]:
+    weights = recipe.get("average")
+    if weights is None:
+        return None, None
+    num = len(rounds) + 1
+    check(
+        isinstance(weights, list) and all(type(w) in (int, float) for w in weights),
+        f"{where}: average is {weights!r}, must be a list of {num} numbers, the weights of the "
+        "start and of each round's model.",
+    )
+    out = Path(recipe["out"]) / "average"
+    config = AverageConfig(
+        models=",".join([recipe["model"], *(stages.train.out for stages in rounds)]),
+        weights=",".join(map(str, weights)),
+        out=str(out),
+    )
+    try:
+        config.parts  # noqa: B018 - refused before anything is run
+    except ConfigError as error:
+        raise ConfigError(f"{where}: average: {error}") from None
+    if "evaluate" not in recipe:
+        return config, None
+    wires = {"model": str(out), "report": str(out / "report.json")}
+    return config, _resolve("evaluate", recipe, {}, wires, f"{where}: [evaluate]")
 
 
 def _resolve(
@@ -149,11 +201,11 @@ def _resolve(
     return from_mapping(config_type, given | wires, where)
 
 
-def _table(reports: list[dict]) -> Table:
-    table = Table("round", "accuracy", "tokens per forward", "speed-up over AR", "mismatches")
-    for number, report in enumerate(reports, 1):
+def _table(reports: Sequence[tuple[str, dict]]) -> Table:
+    table = Table("model", "accuracy", "tokens per forward", "speed-up over AR", "mismatches")
+    for name, report in reports:
         table.add_row(
-            str(number),
+            name,
             f"{report['accuracy']:.1%}",
             f"{report['tokens_per_forward']:.2f}",
             f"{report['speedup']:.2f}x",

@@ -1,8 +1,13 @@
-"""Open a stage's model on the machine its settings name."""
+"""Open a stage's model on the machine its settings name, and save what a stage made of it."""
+
+import shutil
+from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.integrations import write_custom_generate
 from jacobi_forcing.models import CausalLM, load_model
 from jacobi_forcing.models.probe import probe
 
@@ -33,3 +38,15 @@ def check_block_size(config, model: CausalLM) -> None:
             f"--block-size is {config.block_size}, but {config.model} has a context of only "
             f"{model.context_tokens} tokens. Take smaller blocks."
         )
+
+
+def save_model(out: Path, model: CausalLM, network: PreTrainedModel) -> None:
+    """Save as a plain Hugging Face directory; what is in `out` is replaced file by file."""
+    staging = out / ".saving"
+    shutil.rmtree(staging, ignore_errors=True)
+    network.save_pretrained(staging)
+    model.tokenizer.save_pretrained(staging)
+    for file in staging.iterdir():
+        file.replace(out / file.name)
+    staging.rmdir()
+    write_custom_generate(out)

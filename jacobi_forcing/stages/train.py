@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from jacobi_forcing.config import DecoderConfig, TrainConfig
 from jacobi_forcing.data.files import sha256, write_json
 from jacobi_forcing.data.packed import Packed, read_packed
 from jacobi_forcing.data.prompts import read_prompts
-from jacobi_forcing.data.record import claim, run_record
+from jacobi_forcing.data.record import RECORD, claim, run_record
 from jacobi_forcing.data.trajectories import MANIFEST, read_manifest, tokenizer_fingerprint
 from jacobi_forcing.decoding.measure import (
     decode_all,
@@ -20,18 +19,16 @@ from jacobi_forcing.decoding.measure import (
     negative_log_likelihood,
 )
 from jacobi_forcing.errors import ConfigError, DataError
-from jacobi_forcing.integrations import write_custom_generate
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.loading import wrap
 from jacobi_forcing.problems.scoring import check_answers
-from jacobi_forcing.stages.machine import open_model
+from jacobi_forcing.stages.machine import open_model, save_model
 from jacobi_forcing.training.batch import Collator, PackedDataset
 from jacobi_forcing.training.online import DraftCollator, OnlineDrafts
 from jacobi_forcing.training.trainer import JacobiTrainer, Metrics
 
 logger = logging.getLogger(__name__)
 
-RECORD = "run.json"
 _EVAL_TOKENS = 256
 
 
@@ -63,7 +60,7 @@ def run(config: TrainConfig) -> Path:
     logger.info("before training: %s", start)
     result = trainer.train(resume_from_checkpoint=_last_checkpoint(out))
     final = test(trainer.model.eval())
-    _save(out, model, trainer.model)
+    save_model(out, model, trainer.model)
     write_json(
         out / RECORD,
         record
@@ -282,15 +279,3 @@ def _last_checkpoint(out: Path) -> str | None:
     whole = [state.parent for state in (out / "steps").glob("checkpoint-*/trainer_state.json")]
     newest = max(whole, key=lambda folder: int(folder.name.split("-")[-1]), default=None)
     return newest and str(newest)
-
-
-def _save(out: Path, model: CausalLM, network: PreTrainedModel) -> None:
-    """Save as a plain Hugging Face directory; what is in `out` is replaced file by file."""
-    staging = out / ".saving"
-    shutil.rmtree(staging, ignore_errors=True)
-    network.save_pretrained(staging)
-    model.tokenizer.save_pretrained(staging)
-    for file in staging.iterdir():
-        file.replace(out / file.name)
-    staging.rmdir()
-    write_custom_generate(out)
