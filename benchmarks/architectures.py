@@ -3,8 +3,7 @@
     python benchmarks/architectures.py
 
 Each is built small with random weights and decoded with and without blocks, branches and ragged
-batches; its ids must be those of its own `generate`. The table in docs/architectures.md is made
-from what this finds.
+batches; its ids must be those of its own `generate`.
 """
 
 import argparse

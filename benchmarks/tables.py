@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-PAGES = ("README.md", "docs/experiments.md", "docs/architectures.md")
+PAGES = ("README.md", "docs/experiments.md")
 
 
 def read(name: str) -> dict:

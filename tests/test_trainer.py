@@ -564,7 +564,7 @@ def test_a_run_that_was_killed_behind_its_last_step_makes_no_further_one(
     settings = {"max_steps": 7, "lr_schedule": "constant"}
     small_run(toy, packed, tmp_path / "whole", **settings)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_save", killed)
+        patch.setattr(train, "save_model", killed)
         with pytest.raises(KilledError):
             small_run(toy, packed, tmp_path / "killed", **settings)
     small_run(toy, packed, tmp_path / "killed", **settings)
@@ -576,7 +576,7 @@ def test_a_run_that_was_killed_behind_its_last_step_makes_no_further_one(
 def test_other_settings_do_not_continue_a_run_except_how_it_takes_a_nan(
     toy, packed, tmp_path, scores, monkeypatch
 ):
-    monkeypatch.setattr(train, "_save", killed)
+    monkeypatch.setattr(train, "save_model", killed)
     with pytest.raises(KilledError):
         small_run(toy, packed, tmp_path, max_steps=2)
     # A checkpoint brings its own learning rate, so another one would go unheard.

@@ -8,7 +8,7 @@ transformers looks for it. It only calls the installed package.
 
 from transformers import GenerationMixin
 
-from jacobi_forcing import generate as jacobi
+from jacobi_forcing.integrations.generate import generate as jacobi
 
 
 def generate(model, *arguments, streamer=None, tokenizer=None, **settings):
