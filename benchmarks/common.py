@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.data.files import write_json
 from jacobi_forcing.data.record import commit, hardware, versions
-from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Decoder, Summary, compare, summarize
+from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Summary, compare, summarize
 from jacobi_forcing.decoding.measure import Decoded, decode_all
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.progress import progress_bar
@@ -17,13 +18,13 @@ from jacobi_forcing.progress import progress_bar
 RESULTS = Path(__file__).parent / "results"
 
 
-LOOKUP = Decoder("prompt-lookup", 11)  # 3-grams, 10 tokens
+LOOKUP = DecoderConfig(strategy="prompt-lookup", block_size=11)  # 3-grams, 10 tokens
 
 
 class Measured(NamedTuple):
     """One decoder of one model."""
 
-    decoder: Decoder
+    decoder: DecoderConfig
     decoded: Decoded  # of all prompts, decoded in batches
     num_mismatches: int  # of all prompts, those whose ids are not AR's
     timed: Summary  # of some of the prompts, one at a time beside AR
@@ -44,7 +45,11 @@ def measure(
     times do.
     """
     decoders = [AUTOREGRESSIVE, LOOKUP]
-    decoders += [Decoder(strategy, n) for n in block_sizes for strategy in ("jacobi", "window")]
+    decoders += [
+        DecoderConfig(strategy=strategy, block_size=n)
+        for n in block_sizes
+        for strategy in ("jacobi", "window")
+    ]
     every = max(1, len(prompts) // num_timed)
     few = list(prompts)[::every]
     counted = []
@@ -54,8 +59,7 @@ def measure(
                 decode_all(
                     model,
                     prompts,
-                    strategy=decoder.strategy,
-                    block_size=decoder.block_size,
+                    decoder,
                     max_new_tokens=max_new_tokens,
                     batch_size=64,
                 )

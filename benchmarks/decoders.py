@@ -19,7 +19,7 @@ from jacobi_forcing.problems.scoring import check_answers
 
 def row(label: str, found: Measured, chosen: list[Problem], verdicts: list[bool]) -> dict:
     """Give a decoder's figures on all problems and on each kind."""
-    line = {"model": label, **found.decoder._asdict()}
+    line = {"model": label, **found.decoder.__dict__}
     for kind in ("all", *problems.KINDS):
         members = [i for i, p in enumerate(chosen) if kind in ("all", p.kind)]
         part = Decoded(*([column[i] for i in members] for column in found.decoded))

@@ -65,7 +65,7 @@ def main() -> None:
             "distinct_8grams": distinct_ngrams(answers),
         }
         for one in found:
-            rows.append({"model": name, **one.decoder._asdict(), **text, **figures(one)})
+            rows.append({"model": name, **one.decoder.__dict__, **text, **figures(one)})
             print(rows[-1])
     curves = {name: curve(Path(name)) for name in args.forced}
     save(args.name, rows, num_prompts=args.prompts, num_timed=args.timed, curves=curves)

@@ -142,8 +142,83 @@ def ablation() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "ablation")
 
 
+def architectures() -> str:
+    """What became of every causal LM of the installed transformers."""
+    result = read("architectures")
+    parts = []
+    for outcome in ("exact", "refused", "wrong", "failing", "not tried"):
+        found = [row for row in result["rows"] if row["outcome"] == outcome]
+        if not found:
+            continue
+        if outcome == "exact":
+            parts.append(
+                f"**Exact ({len(found)}).** " + ", ".join(f"`{r['family']}`" for r in found)
+            )
+            continue
+        lines = markdown(["family", "why"], [[f"`{r['family']}`", r["reason"]] for r in found])
+        parts.append(f"**{outcome.capitalize()} ({len(found)}).**\n\n{lines}")
+    return "\n\n".join(parts) + "\n\nSource: " + source(result, "architectures")
+
+
+def multiblock() -> str:
+    """Blocks in flight x spawn ratio x pool x block size."""
+    result = read("multiblock")
+    rows = []
+    for row in result["rows"]:
+        is_multi = row["strategy"] == "multiblock"
+        rows.append(
+            [
+                Path(row["model"]).parent.name or row["model"],
+                row["strategy"],
+                str(row["block_size"]),
+                str(row["max_blocks"]) if is_multi else "",
+                f"{row['spawn_ratio']:g}" if is_multi else "",
+                str(row["pool_size"]),
+                f"**{row['tokens_per_forward']:.2f}**",
+                f"{row['guesses_per_forward']:.1f}",
+                f"{row['recycled_per_forward']:.2f}",
+                str(row["num_mismatches"]),
+            ]
+        )
+    header = ["model", "strategy", "n", "K", "r", "pool", "tokens per forward"]
+    header += ["guesses per forward", "recycled", "mismatches"]
+    note = f"{result['num_prompts']} prompts of each model. Source: "
+    return markdown(header, rows) + "\n\n" + note + source(result, "multiblock")
+
+
+def decode_speed() -> str:
+    """Seconds at batch 1: our decoders and transformers' generate."""
+    result = read("decode_speed")
+    rows = [
+        [
+            row["decoder"],
+            f"{row['tokens_per_second']:.0f}",
+            f"{row['times_our_ar']:.2f}x ({row['times_our_ar_low']:.2f} to "
+            f"{row['times_our_ar_high']:.2f})",
+            f"{row['times_generate']:.2f}x",
+            str(row["num_mismatches"]),
+        ]
+        for row in result["rows"]
+    ]
+    header = ["decoder", "tokens per second", "against our AR (quartiles)", "against generate"]
+    note = (
+        f"{result['model']}, {result['num_prompts']} prompts at batch 1, block size "
+        f"{result['block_size']}, all in turns in one process. Source: "
+    )
+    return markdown([*header, "mismatches"], rows) + "\n\n" + note + source(result, "decode_speed")
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (ladder, stories, collecting, ablation)
+    table.__name__: table
+    for table in (
+        ladder,
+        stories,
+        collecting,
+        ablation,
+        architectures,
+        multiblock,
+        decode_speed,
+    )
 }
 
 

@@ -4,7 +4,8 @@ import jacobi_forcing as jf
 
 model = jf.load_model("tiny-forced")
 prompt = model.tokenizer.encode("Write double(n) that returns twice n.\n")
-strategy = jf.make_strategy("window", 16, jf.Noise("text", model.vocab_tokens, seed=0))
+decoder = jf.DecoderConfig(strategy="window", block_size=16)
+strategy = jf.make_strategy(decoder, model.vocab_tokens, seed=0)
 request = jf.Request(0, prompt, max_new_tokens=128)
 for event in jf.decode(model, [request], lambda _: strategy, max_tokens=512):
     if isinstance(event, jf.Forward):

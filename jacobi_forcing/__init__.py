@@ -8,12 +8,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "load_model": "jacobi_forcing.models",
     "probe": "jacobi_forcing.models.probe",
-    "generate": "jacobi_forcing.decoding.generate",
+    "answer": "jacobi_forcing.decoding.answer",
+    "generate": "jacobi_forcing.integrations.generate",
     "decode": "jacobi_forcing.decoding",
+    "DecodingLoop": "jacobi_forcing.decoding",
     "Request": "jacobi_forcing.decoding",
+    "Sampling": "jacobi_forcing.decoding",
     "Forward": "jacobi_forcing.decoding",
     "Finished": "jacobi_forcing.decoding",
-    "Noise": "jacobi_forcing.decoding",
+    "DecoderConfig": "jacobi_forcing.config",
     "make_strategy": "jacobi_forcing.decoding",
 }
 __all__ = ["__version__", *_HOMES]

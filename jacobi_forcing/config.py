@@ -12,7 +12,8 @@ from typing import Any
 
 from jacobi_forcing.errors import ConfigError
 
-STRATEGIES = ("autoregressive", "jacobi", "window", "prompt-lookup")
+STRATEGIES = ("autoregressive", "jacobi", "window", "multiblock", "prompt-lookup")
+POOLS = ("states", "text", "both")
 NOISE_SOURCES = ("text", "vocabulary")
 SCHEDULES = ("progressive", "random", "reverse")
 RECORDS = ("states", "answers")
@@ -66,9 +67,11 @@ def from_mapping(config_type: type, settings: Mapping[str, Any], where: str) -> 
 class _Base:
     """Checks that hold for every stage: choices are known, numbers are finite and not negative."""
 
+    _SEED_BITS = 32  # what every library underneath takes
+
     def __post_init__(self) -> None:
         for setting in fields(self):
-            value, choices = getattr(self, setting.name), setting.metadata["choices"]
+            value, choices = getattr(self, setting.name), setting.metadata.get("choices")
             found = f"--{setting.name.replace('_', '-')} is {value!r}"
             if choices is not None:
                 check(value in choices, f"{found}, must be one of {', '.join(choices)}.")
@@ -83,14 +86,17 @@ class _Base:
             elif setting.name in _AT_LEAST_ONE:
                 check(value >= 1, f"{found}, must be at least 1.")
             elif setting.name == "seed":
-                check(0 <= value < 2**32, f"{found}, must be from 0 to {2**32 - 1}.")
-            else:
+                check(
+                    0 <= value < 2**self._SEED_BITS,
+                    f"{found}, must be from 0 to 2**{self._SEED_BITS} - 1.",
+                )
+            elif isinstance(value, int | float):
                 check(value >= 0 and math.isfinite(value), f"{found}, must be 0 or more.")
 
 
 _AT_LEAST_ONE = (
     *("max_new_tokens", "batch_size", "shard_prompts", "self_prompt_tokens", "window", "copies"),
-    *("max_length", "workers", "gradient_accumulation", "drafts_per_block"),
+    *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
 )
 
 
@@ -106,6 +112,86 @@ class _Machine(_Base):
     )
     threads: int = option(0, "CPU threads; 0 leaves PyTorch's default")
     trust_remote_code: bool = option(False, "run model code that comes with the checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(_Base):
+    """What a decoder guesses with. It decides how many forwards an answer takes, never the answer.
+
+    Fields:
+        strategy: `autoregressive`, `jacobi` (fixed blocks), `window` (streaming), `multiblock`,
+            or `prompt-lookup` (the rival that needs no training).
+        block_size: n.
+        max_blocks: K, of multiblock.
+        spawn_ratio: r, of multiblock.
+        pool_size: States kept, and branches per forward; 0 turns recycling off.
+        pool: `states`, `text` or `both`.
+        branch_tokens: Tokens that branches may add to a forward.
+        noise: `text` or `vocabulary`.
+    """
+
+    strategy: str = option("window", "decoder", STRATEGIES)
+    block_size: int = option(16, "tokens verified per forward (n)")
+    max_blocks: int = option(2, "multiblock: blocks in flight, the verified one included (K)")
+    spawn_ratio: float = option(
+        0.5, "multiblock: accepted part of the last block that opens the next one (r)"
+    )
+    pool_size: int = option(
+        0, "recycling: old states whose n-grams are tried as branches, at most as many; 0 for none"
+    )
+    pool: str = option(
+        "states", "where n-grams come from: old states, the prompt and text so far, or both", POOLS
+    )
+    branch_tokens: int = option(16, "tokens that branches may add to a forward")
+    noise: str = option("text", "what fills a draft before the model has spoken", NOISE_SOURCES)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.spawn_ratio <= 1,
+            f"--spawn-ratio is {self.spawn_ratio}, must be from 0 to 1.",
+        )
+
+    @property
+    def decoder(self) -> "DecoderConfig":
+        """The decoder's settings alone, whatever stage they came with."""
+        return DecoderConfig(**{f.name: getattr(self, f.name) for f in fields(DecoderConfig)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig(_Base):
+    """How tokens are chosen. Order and meaning follow transformers' generate; default: greedy.
+
+    Fields:
+        temperature: 0 takes the likeliest token.
+        top_k, top_p, min_p: Which tokens can be drawn.
+        repetition_penalty: Divides the logits of tokens that the text holds.
+        presence_penalty, frequency_penalty: As OpenAI's: of tokens that the answer holds.
+        min_new_tokens: No end-of-sequence token before so many.
+    """
+
+    _SEED_BITS = 64
+
+    temperature: float = option(0.0, "draw tokens, from flatter odds the higher; 0 for greedy")
+    top_k: int = option(0, "draw from the k likeliest tokens; 0 for all")
+    top_p: float = option(1.0, "draw from the likeliest tokens that hold this much probability")
+    min_p: float = option(0.0, "draw from tokens at least this part as likely as the likeliest")
+    repetition_penalty: float = option(1.0, "divides the logits of tokens that the text holds")
+    presence_penalty: float = option(0.0, "taken off the logits of tokens that the answer holds")
+    frequency_penalty: float = option(0.0, "... as many times as it holds them")
+    min_new_tokens: int = option(0, "shortest answer, in tokens")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.top_p <= 1, f"--top-p is {self.top_p}, must be above 0 and at most 1.")
+        check(self.min_p <= 1, f"--min-p is {self.min_p}, must be from 0 to 1.")
+        penalty = self.repetition_penalty
+        check(penalty > 0, f"--repetition-penalty is {penalty}, must be above 0.")
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """These settings alone, whatever stage they came with."""
+        return {f.name: getattr(self, f.name) for f in fields(SamplingConfig)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,31 +360,25 @@ class AverageConfig(_Base):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeConfig(_Machine):
+class DecodeConfig(_Machine, DecoderConfig, SamplingConfig):
     """Continue a prompt, several tokens per forward pass."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
     prompt: str = needed("text to continue; @FILE reads it from a file")
-    strategy: str = option("window", "decoder", STRATEGIES)
-    block_size: int = option(16, "tokens verified per forward (n)")
     max_new_tokens: int = option(256, "longest answer, in tokens")
-    noise: str = option("text", "what fills a draft before the model has spoken", NOISE_SOURCES)
     chat: bool = option(False, "put the prompt through the model's chat template")
     json: bool = option(False, "print one JSON object instead of the text")
     html: str = option("", "also write a page that draws the decode")
-    seed: int = option(0, "random seed of the noise; it never changes the answer")
+    seed: int = option(0, "random seed: of what is drawn, and of the noise in drafts")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(_Machine):
+class EvaluateConfig(_Machine, DecoderConfig):
     """Measure accuracy, tokens per forward and speed on problems, beside the model's own AR."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
     problems: str = option("bundled", "bundled, bundled:math, bundled:code, or FILE.jsonl")
-    strategy: str = option("window", "decoder", STRATEGIES)
-    block_size: int = option(16, "tokens verified per forward (n)")
     max_new_tokens: int = option(256, "longest answer, in tokens")
-    noise: str = option("text", "what fills a draft before the model has spoken", NOISE_SOURCES)
     num_problems: int = option(0, "problems to take; 0 takes all (1,000 bundled ones)")
     report: str = option("", "JSON file for the result; without it, it is printed")
     allow_code_execution: bool = option(

@@ -7,11 +7,25 @@ import pytest
 import torch
 from toys import EOS, FAMILIES, VOCAB, toy_model
 
-from jacobi_forcing.decoding import Finished, Forward, Noise, Request, decode, make_strategy
-from jacobi_forcing.models import load_model
+from jacobi_forcing.config import DecoderConfig
+from jacobi_forcing.decoding import Finished, Forward, Request, decode, make_strategy
+from jacobi_forcing.decoding.draft import chain, grow
+from jacobi_forcing.decoding.loop import _Row
+from jacobi_forcing.decoding.strategies import branch_tokens
+from jacobi_forcing.models import RaggedForward, load_model
 from jacobi_forcing.models.probe import probe
 
-STRATEGIES = ("autoregressive", "jacobi", "window", "prompt-lookup")
+DECODERS = (
+    {"strategy": "autoregressive"},
+    {"strategy": "prompt-lookup"},
+    {"strategy": "jacobi"},
+    {"strategy": "window"},
+    {"strategy": "multiblock", "max_blocks": 3, "spawn_ratio": 0.3},
+    {"strategy": "autoregressive", "pool_size": 2, "pool": "text"},
+    {"strategy": "jacobi", "pool_size": 3},
+    {"strategy": "window", "pool_size": 4, "pool": "both"},
+    {"strategy": "multiblock", "pool_size": 4, "branch_tokens": 40, "pool": "both"},
+)
 
 
 def reference(model, prompt, num_tokens, eos_ids=None):
@@ -32,14 +46,18 @@ def reference(model, prompt, num_tokens, eos_ids=None):
 def run(model, prompts, strategy, block_size, num_tokens, batch_size=1, noise="text"):
     """Answers and forwards per prompt, and all events."""
 
+    if isinstance(strategy, str):
+        strategy = {"strategy": strategy}
+    config = DecoderConfig(block_size=block_size, noise=noise, **strategy)
+
     def make(request):
-        source = Noise(noise, model.vocab_tokens, request.index)
-        return make_strategy(strategy, block_size, source)
+        return make_strategy(config, model.vocab_tokens, request.index)
 
     budgets = [num_tokens] * len(prompts) if isinstance(num_tokens, int) else num_tokens
     requests = [Request(i, p, n) for i, (p, n) in enumerate(zip(prompts, budgets, strict=True))]
     longest = max(map(len, prompts)) + max(budgets)
-    events = list(decode(model, requests, make, batch_size=batch_size, max_tokens=longest))
+    size = {"batch_size": batch_size, "max_tokens": longest, "branch_tokens": branch_tokens(config)}
+    events = list(decode(model, requests, make, **size))
     finished = sorted((e for e in events if isinstance(e, Finished)), key=lambda e: e.request)
     return finished, [e for e in events if isinstance(e, Forward)]
 
@@ -56,8 +74,8 @@ def test_every_strategy_gives_the_ids_of_generate(family):
     prompts = random_prompts(1, 6)
     expected = [reference(model, p, 40) for p in prompts]
     accepted = []
-    for strategy in STRATEGIES:
-        for block_size in (2, 5, 16, 64):
+    for strategy in DECODERS:
+        for block_size in (5, 16) if "pool_size" in strategy else (2, 5, 16, 64):
             finished, forwards = run(model, prompts, strategy, block_size, 40)
             assert [f.answer_ids for f in finished] == expected, (strategy, block_size)
             assert all(f.num_forwards <= len(f.answer_ids) for f in finished)
@@ -69,7 +87,7 @@ def test_every_strategy_gives_the_ids_of_generate(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", DECODERS, ids=str)
 def test_a_batch_of_ragged_rows_gives_each_row_its_own_ids(family, strategy):
     model = toy_model(family)
     prompts = random_prompts(2, 11)
@@ -80,7 +98,99 @@ def test_a_batch_of_ragged_rows_gives_each_row_its_own_ids(family, strategy):
         assert [f.answer_ids for f in finished] == expected
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_branch_sees_its_own_way_and_nothing_else(family):
+    """Every token of a tree gets the logits that its text gets alone; so do changed neighbours."""
+    model = toy_model(family)
+    rng = random.Random(5)
+    texts = [[rng.randrange(2, VOCAB) for _ in range(n)] for n in (23, 9, 30)]
+    found = [[rng.randrange(2, VOCAB) for _ in range(n)] for n in (4, 6, 3)]
+    drafts = [
+        grow(
+            chain([rng.randrange(2, VOCAB) for _ in range(5)]),
+            [candidate, [*candidate[:2], 7, 8, 9], [11, 12]],
+            max_depth=20,
+            max_branches=9,
+            max_branch_tokens=99,
+        )
+        for candidate in found
+    ]
+    changed = [
+        draft._replace(tokens=[*draft.tokens[:-1], draft.tokens[-1] % 60 + 3]) for draft in drafts
+    ]
+    logits = [tree_logits(model, texts, some) for some in (drafts, changed)]
+    for row, (text, draft) in enumerate(zip(texts, drafts, strict=True)):
+        for node in range(-1, len(draft.tokens)):
+            way = text + [draft.tokens[n] for n in draft.way(node)]
+            alone = model.network(torch.tensor([way]), use_cache=False).logits[0, -1]
+            torch.testing.assert_close(logits[0][row][node + 1], alone, atol=2e-4, rtol=1e-4)
+        unchanged = range(len(draft.tokens))  # all but the last node; [0] is the committed text's
+        assert torch.equal(logits[0][row][unchanged], logits[1][row][unchanged])
+        assert not torch.equal(logits[0][row][-1], logits[1][row][-1])
+
+
+@torch.inference_mode()
+def tree_logits(model, texts, drafts):
+    """Run drafts behind texts, ragged; logits [nodes + 1, V] per row."""
+    forward = RaggedForward(model, len(texts), 64)
+    forward.logits(0, [text[:-2] for text in texts], 1)
+    forward.lengths = [len(text) - 2 for text in texts]
+    rows = [
+        _Row(None, None, None, None, text, text[-2:], draft)
+        for text, draft in zip(texts, drafts, strict=True)
+    ]
+    found = forward.logits(
+        0,
+        [row.pending + row.draft.tokens for row in rows],
+        max(len(draft.tokens) for draft in drafts) + 1,
+        [row.branches for row in rows],
+    )
+    return [one[-len(draft.tokens) - 1 :] for one, draft in zip(found, drafts, strict=True)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_branches_win_and_their_entries_move_into_place(family):
+    """An oracle puts the right tokens on a branch beside a wrong trunk, and they all count."""
+    model = dataclasses.replace(toy_model(family), eos_ids=frozenset({VOCAB - 1}))
+    prompts = random_prompts(9, 3)
+    texts = [reference(model, prompt, 40) for prompt in prompts]
+
+    class Oracle:
+        max_branch_tokens = 8
+
+        def __init__(self, text):
+            self.text = text
+
+        def propose(self, ids, offset, limit):
+            right = self.text[offset : offset + min(5, limit)]
+            # A trunk that is wrong at once, or from its second token on.
+            trunk = right[: offset % 2] + [2] * 6
+            return grow(
+                chain(trunk[:limit]), [right], max_depth=limit, max_branches=1, max_branch_tokens=8
+            )
+
+        def observe(self, accepted, tail):
+            pass
+
+    requests = [Request(i, prompt, 40) for i, prompt in enumerate(prompts)]
+    events = list(
+        decode(
+            model,
+            requests,
+            lambda request: Oracle(texts[request.index]),
+            batch_size=3,
+            max_tokens=100,
+            branch_tokens=8,
+        )
+    )
+    finished = sorted((e for e in events if isinstance(e, Finished)), key=lambda e: e.request)
+    assert [f.answer_ids for f in finished] == texts
+    forwards = [e for e in events if isinstance(e, Forward)]
+    assert all(len(e.accepted) >= 6 for e in forwards if e.offset + 6 <= len(texts[e.request]))
+    assert sum(e.num_recycled for e in forwards) > 60
+
+
+@pytest.mark.parametrize("strategy", DECODERS, ids=str)
 @pytest.mark.parametrize("block_size", [2, 3, 4, 8])
 def test_eos_at_every_offset_of_a_block_ends_the_answer(strategy, block_size):
     model = toy_model()
@@ -98,7 +208,7 @@ def test_eos_at_every_offset_of_a_block_ends_the_answer(strategy, block_size):
     assert offsets == set(range(block_size))
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", DECODERS, ids=str)
 def test_any_of_several_eos_ids_ends_the_answer(strategy):
     model = toy_model()
     prompt = random_prompts(3, 1)[0]
@@ -109,7 +219,7 @@ def test_any_of_several_eos_ids_ends_the_answer(strategy):
     assert len(finished[0].answer_ids) < 24
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", DECODERS, ids=str)
 def test_budgets_that_end_inside_a_block_are_kept_exactly(strategy):
     model = toy_model()
     prompt = random_prompts(4, 1)[0]
@@ -147,9 +257,9 @@ def test_a_stale_cache_entry_would_change_the_answer():
 
     class Stale(loop.RaggedForward):
         @torch.inference_mode()
-        def greedy(self, first_row, inputs, num_outputs):
+        def logits(self, first_row, inputs, num_outputs, branches):
             # Positions stay; the newest token's entry becomes that of a wrong guess.
-            found = super().greedy(first_row, inputs, num_outputs)
+            found = super().logits(first_row, inputs, num_outputs, branches)
             for layers in (self.cache.keys, self.cache.values):
                 for stored in layers.values():
                     for row, ids in enumerate(inputs, first_row):
@@ -176,10 +286,12 @@ def test_guesses_that_are_right_are_all_accepted():
     endless = dataclasses.replace(model, eos_ids=frozenset({VOCAB - 1}))
 
     class Oracle:
-        def guess(self, ids, offset, limit):
-            return text[offset : offset + min(7, limit)]
+        max_branch_tokens = 0
 
-        def observe(self, num_accepted, tail):
+        def propose(self, ids, offset, limit):
+            return chain(text[offset : offset + min(7, limit)])
+
+        def observe(self, accepted, tail):
             assert tail == []
 
     request = Request(0, prompt, 32)
@@ -194,6 +306,6 @@ def test_the_real_model_decodes_its_own_greedy_text(stories):
     for start in ("Once upon a time", "The dog", "Lily and Tom went to the park"):
         prompt = model.tokenizer.encode(start)
         expected = reference(model, prompt, 120)
-        for strategy in STRATEGIES:
+        for strategy in DECODERS:
             finished, _ = run(model, [prompt], strategy, 16, 120)
             assert finished[0].answer_ids == expected

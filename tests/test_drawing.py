@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from toys import EOS, VOCAB, toy_model, toy_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from jacobi_forcing.config import STRATEGIES
-from jacobi_forcing.decoding import Finished, Forward, Noise, decode_one, make_strategy
-from jacobi_forcing.decoding.loop import accepted_length
+from jacobi_forcing.config import STRATEGIES, DecoderConfig
+from jacobi_forcing.decoding import Finished, Forward, decode_one, make_strategy
+from jacobi_forcing.decoding.draft import settle
 from jacobi_forcing.drawing.grid import ACCEPTED, COMMITTED, EMPTY, STATIONARY, WRONG, grid
 from jacobi_forcing.drawing.page import write_page
 from jacobi_forcing.drawing.text import pieces, token_text
@@ -25,26 +25,28 @@ def fake_decode(strategy, seed=0, num_tokens=40, block_size=8):
     """Decode with a made-up model that is often right behind wrong tokens, as a forced one is."""
     words = random.Random(seed).sample(range(2, VOCAB), VOCAB - 2) * 4
     answer = [*words[: num_tokens - 1], EOS]
-    machine = make_strategy(strategy, block_size, Noise("text", VOCAB, seed))
+    config = DecoderConfig(strategy=strategy, block_size=block_size)
+    machine = make_strategy(config, VOCAB, seed)
     ids, forwards = [], []
     while len(ids) < len(answer):
         offset = len(ids)
-        guesses = machine.guess(PROMPT + ids, offset, num_tokens - offset - 1)
-        greedy = [answer[offset]]
-        for place, guess in enumerate(guesses, offset + 1):
+        draft = machine.propose(PROMPT + ids, offset, num_tokens - offset - 1)
+        choices = [answer[offset]]
+        for guess, depth in zip(draft.tokens, draft.depths(), strict=True):
+            place = offset + depth + 1
             is_right = guess == answer[place - 1] or (place * place + seed) % 4
-            greedy.append(answer[place] if is_right else guess)
-        num_accepted = accepted_length(guesses, greedy)
-        machine.observe(num_accepted, greedy[num_accepted:])
-        accepted = greedy[:num_accepted]
-        forwards.append(Forward(0, len(forwards), offset, guesses, greedy, accepted))
+            choices.append(answer[place] if is_right else guess)
+        path, accepted, tail = settle(draft, choices)
+        machine.observe(accepted, tail)
+        forwards.append(Forward(0, len(forwards), offset, draft, path, accepted, tail))
         ids += accepted
     return forwards, Finished(0, answer, "eos", len(forwards))
 
 
 def toy_decode(strategy, seed):
     model = toy_model(seed=seed)
-    machine = make_strategy(strategy, 8, Noise("text", model.vocab_tokens, seed))
+    config = DecoderConfig(strategy=strategy, block_size=8)
+    machine = make_strategy(config, model.vocab_tokens, seed)
     finished, forwards = decode_one(model, PROMPT, machine, 40)
     return forwards, finished
 

@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 from toys import save_toy
 
 from jacobi_forcing.cli import main
+from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.data.trajectories import read_all
+from jacobi_forcing.decoding.compare import AUTOREGRESSIVE
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.models import load_model
 
@@ -65,9 +67,9 @@ def test_forcing_makes_a_toy_decode_more_tokens_per_forward(record, states, mask
     speeds = {}
     for name in ("model", "runs/round-1/model", "runs/round-2/model"):
         loaded = load_model(str(tmp_path / name))
-        options = {"block_size": 8, "max_new_tokens": 32}
-        decoded = decode_all(loaded, prompts, strategy="window", batch_size=48, **options)
-        plain = decode_all(loaded, prompts, strategy="autoregressive", batch_size=48, **options)
+        options = {"max_new_tokens": 32, "batch_size": 48}
+        decoded = decode_all(loaded, prompts, DecoderConfig(block_size=8), **options)
+        plain = decode_all(loaded, prompts, AUTOREGRESSIVE, **options)
         assert decoded.answers == plain.answers
         speeds[name] = decoded.tokens_per_forward
     assert speeds["runs/round-1/model"] > 1.15 * speeds["model"]

@@ -10,7 +10,7 @@ LAYERS = [
     {"config"},
     {"models", "problems", "progress"},
     {"decoding", "data"},
-    {"training", "drawing"},
+    {"training", "drawing", "integrations"},
     {"stages"},
     {"cli"},
     {"__main__"},

@@ -6,12 +6,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from tables import greedy, table_decode, table_model
 from toys import EOS, PAD, VOCAB, save_toy, toy_model
 
 from jacobi_forcing.config import CollectConfig
 from jacobi_forcing.data.trajectories import read_all
 from jacobi_forcing.decoding import Forward, Noise, Request, decode
-from jacobi_forcing.decoding.loop import accepted_length
+from jacobi_forcing.decoding.draft import chain
 from jacobi_forcing.decoding.record import TrajectoryRecorder
 from jacobi_forcing.decoding.strategies import Jacobi
 from jacobi_forcing.stages import collect
@@ -49,43 +50,17 @@ class Recorded:
         return fixed + [PAD] * (self.block_size - len(fixed))
 
 
-def table_model(seed, num_states):
-    """A language model that is a table: the next token follows from the last and the third last."""
-    rng = random.Random(seed)
-    table = {(a, b): rng.randrange(2, num_states) for a in range(VOCAB) for b in range(VOCAB)}
-    return lambda text: table[text[-1], text[-3] if len(text) > 2 else 0]
-
-
-def greedy(next_token, prompt, num_tokens, eos_at):
-    text = list(prompt)
-    for number in range(num_tokens):
-        text.append(EOS if number == eos_at else next_token(text))
-        if text[-1] == EOS:
-            break
-    return text[len(prompt) :]
-
-
-def table_decode(next_token, prompt, num_tokens, block_size, seed, eos_at=None):
-    """Run the jacobi strategy on a table, forward by forward, without any of the decoding loop."""
+def recorded_table(next_token, prompt, num_tokens, block_size, seed, eos_at=None):
+    """Record the jacobi strategy on a table."""
 
     def choose(text):
         # The text ends at one place, whatever a wrong draft holds before it.
         return EOS if len(text) - len(prompt) == eos_at else next_token(text)
 
     noise = NotedNoise(seed)
-    strategy = Jacobi(block_size, noise)
-    text, events = list(prompt), []
-    while (offset := len(text) - len(prompt)) < num_tokens and text[-1] != EOS:
-        guesses = strategy.guess(text, offset, num_tokens - offset - 1)
-        choices = [choose(text + guesses[:i]) for i in range(len(guesses) + 1)]
-        num_accepted = accepted_length(guesses, choices)
-        accepted = choices[:num_accepted]
-        if EOS in accepted:
-            accepted = accepted[: accepted.index(EOS) + 1]
-        events.append(Forward(0, len(events), offset, guesses, choices, accepted))
-        text += accepted
-        strategy.observe(num_accepted, choices[num_accepted:])
-    return Recorded(prompt, text[len(prompt) :], events, noise, block_size)
+    answer, events = table_decode(choose, Jacobi(block_size, noise), prompt, num_tokens, EOS)
+    assert answer == greedy(choose, prompt, num_tokens, EOS)
+    return Recorded(prompt, answer, events, noise, block_size)
 
 
 def table_decodes():
@@ -95,11 +70,9 @@ def table_decodes():
         block_size = rng.choice([2, 3, 4, 8])
         num_tokens = block_size * rng.randint(1, 6)
         prompt = [rng.randrange(2, VOCAB) for _ in range(rng.randint(1, 9))]
-        next_token = table_model(seed, rng.choice([4, 8, VOCAB]))
+        next_token = table_model(seed, rng.choice([4, 8, VOCAB]), VOCAB)
         eos_at = rng.choice([None, rng.randrange(num_tokens)])
-        recorded = table_decode(next_token, prompt, num_tokens, block_size, seed, eos_at)
-        assert recorded.answer == greedy(next_token, prompt, num_tokens, eos_at)
-        made.append(recorded)
+        made.append(recorded_table(next_token, prompt, num_tokens, block_size, seed, eos_at))
     assert len({tuple(r.answer) for r in made}) > 100
     return made
 
@@ -191,7 +164,7 @@ def test_every_state_is_the_jacobi_iteration_of_the_one_before(decodes):
             states = recorded.states[block]
             settled = recorded.fixed_point(block)[:start]
             place = states.index(settled + event.guesses)
-            following = (settled + event.greedy)[: recorded.block_size]
+            following = (settled + event.accepted + event.tail)[: recorded.block_size]
             if EOS not in following and place + 1 < len(states) - 1:
                 assert states[place + 1] == following
                 num_checked += 1
@@ -211,12 +184,12 @@ def test_states_share_no_list_with_each_other_or_with_the_events(decodes):
 
 def test_a_block_that_the_budget_cut_off_is_left_out_and_one_with_the_eos_is_filled_up():
     recorder = TrajectoryRecorder(3)
-    recorder.observe(Forward(0, 0, 0, [7, 7, 7], [2, 9, 9, 9], [2]))
-    recorder.observe(Forward(0, 1, 1, [3, 8], [3, 4, 5], [3, 4]))
-    recorder.observe(Forward(0, 2, 3, [7, 7, 7], [5, 6, 6, 6], [5]))
+    recorder.observe(Forward(0, 0, 0, chain([7, 7, 7]), [], [2], [9, 9, 9]))
+    recorder.observe(Forward(0, 1, 1, chain([3, 8]), [0], [3, 4], [5]))
+    recorder.observe(Forward(0, 2, 3, chain([7, 7, 7]), [], [5], [6, 6, 6]))
     first = [[7, 7, 7], [2, 3, 8], [2, 3, 4]]
     assert recorder.finish(PAD, EOS_IDS) == [first]
-    recorder.observe(Forward(0, 3, 4, [6, 6], [EOS, 2, 2], [EOS]))
+    recorder.observe(Forward(0, 3, 4, chain([6, 6]), [], [EOS], [2, 2]))
     assert recorder.finish(PAD, EOS_IDS) == [first, [[7, 7, 7], [5, 6, 6], [5, EOS, PAD]]]
 
 
@@ -226,8 +199,8 @@ def test_an_eos_that_a_full_block_brings_along_is_recorded(block_size):
     num_bonus = 0
     for seed in range(40):
         eos_at = 3 * block_size
-        recorded = table_decode(
-            table_model(seed, 4), [2, 3, 2], 8 * block_size, block_size, seed, eos_at
+        recorded = recorded_table(
+            table_model(seed, 4, VOCAB), [2, 3, 2], 8 * block_size, block_size, seed, eos_at
         )
         assert recorded.answer[-1] == EOS
         assert len(recorded.answer) == eos_at + 1
@@ -240,7 +213,7 @@ def test_an_eos_that_a_full_block_brings_along_is_recorded(block_size):
 def test_a_budget_of_one_token_more_keeps_the_noisy_states_of_the_last_block():
     """So `collect` gives one more: else the last block's guesses would stop short of its end."""
     for seed in range(20):
-        recorded = table_decode(table_model(seed, VOCAB), [2, 3, 2], 13, 4, seed)
+        recorded = recorded_table(table_model(seed, VOCAB, VOCAB), [2, 3, 2], 13, 4, seed)
         assert len(recorded.states) == 3
         assert all(len(states) > 1 for states in recorded.states)
 

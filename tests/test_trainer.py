@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from toys import PAD, save_toy, tiny_network, toy_model
 from transformers import TrainerCallback, TrainingArguments
 
-from jacobi_forcing.config import TrainConfig
+from jacobi_forcing.config import DecoderConfig, TrainConfig
 from jacobi_forcing.data.packed import Packed, read_packed
 from jacobi_forcing.data.trajectories import read_manifest
 from jacobi_forcing.decoding.measure import decode_all
@@ -447,9 +447,8 @@ def test_evaluate_decodes_with_the_shipped_decoder(overfitted):
     metrics = trainer.evaluate()
     assert model.network.training
     longest = 256 - max(map(len, prompts))
-    decoded = decode_all(
-        model, prompts, strategy="window", block_size=BLOCK, max_new_tokens=longest
-    )
+    decoder = DecoderConfig(strategy="window", block_size=BLOCK)
+    decoded = decode_all(model, prompts, decoder, max_new_tokens=longest)
     assert metrics["eval_tokens_per_forward"] == decoded.tokens_per_forward
     assert trainer.state.log_history[-1]["eval_tokens_per_forward"] == decoded.tokens_per_forward
     # What training lowered the losses for: the answers, in fewer forwards than before.
@@ -565,7 +564,7 @@ def test_a_run_that_was_killed_behind_its_last_step_makes_no_further_one(
     settings = {"max_steps": 7, "lr_schedule": "constant"}
     small_run(toy, packed, tmp_path / "whole", **settings)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_save", killed)
+        patch.setattr(train, "save_model", killed)
         with pytest.raises(KilledError):
             small_run(toy, packed, tmp_path / "killed", **settings)
     small_run(toy, packed, tmp_path / "killed", **settings)
@@ -577,7 +576,7 @@ def test_a_run_that_was_killed_behind_its_last_step_makes_no_further_one(
 def test_other_settings_do_not_continue_a_run_except_how_it_takes_a_nan(
     toy, packed, tmp_path, scores, monkeypatch
 ):
-    monkeypatch.setattr(train, "_save", killed)
+    monkeypatch.setattr(train, "save_model", killed)
     with pytest.raises(KilledError):
         small_run(toy, packed, tmp_path, max_steps=2)
     # A checkpoint brings its own learning rate, so another one would go unheard.

@@ -6,7 +6,7 @@ The speed-up that counts is the one over the fastest AR in the table.
 import torch
 from setup import device, parse_args, random_model, save, seconds
 
-from jacobi_forcing.decoding.generate import generate
+from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.models import CausalLM, load_model
 
 
@@ -43,7 +43,7 @@ def main() -> None:
         for strategy in ("autoregressive", "jacobi", "window"):
 
             def step(strategy=strategy, model=model, prompt=prompt):
-                return generate(model, prompt, strategy=strategy, max_new_tokens=length)
+                return answer(model, prompt, strategy=strategy, max_new_tokens=length)
 
             steps[strategy] = step
         steps["transformers generate, static cache"] = compiled_ar(model, prompt, length)

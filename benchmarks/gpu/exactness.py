@@ -7,7 +7,7 @@ order and flip a near tie; this reports how often, where first, and how near the
 import torch
 from setup import device, parse_args, random_model, save
 
-from jacobi_forcing.decoding.generate import generate
+from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.models import CausalLM, load_model
 
 
@@ -33,9 +33,9 @@ def main() -> None:
             count, length = (2, 24) if args.smoke else (16, 128)
             prompts = torch.randint(2, model.vocab_tokens, (count, 24), generator=generator)
             for prompt in prompts.tolist():
-                plain = generate(model, prompt, strategy="autoregressive", max_new_tokens=length)
+                plain = answer(model, prompt, strategy="autoregressive", max_new_tokens=length)
                 for strategy in ("jacobi", "window"):
-                    fast = generate(model, prompt, strategy=strategy, max_new_tokens=length)
+                    fast = answer(model, prompt, strategy=strategy, max_new_tokens=length)
                     pairs = enumerate(zip(plain.ids, fast.ids, strict=False))
                     at = next((i for i, (a, b) in pairs if a != b), None)
                     gap = None if at is None else top_gap(model, prompt + plain.ids[:at])

@@ -5,15 +5,19 @@ errors, models.
 """
 
 from jacobi_forcing.decoding.events import Finished, Forward
-from jacobi_forcing.decoding.loop import Request, decode, decode_one
+from jacobi_forcing.decoding.loop import DecodingLoop, Request, decode, decode_one
 from jacobi_forcing.decoding.noise import Noise
+from jacobi_forcing.decoding.sampling import GREEDY, Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
 
 __all__ = [
+    "GREEDY",
+    "DecodingLoop",
     "Finished",
     "Forward",
     "Noise",
     "Request",
+    "Sampling",
     "decode",
     "decode_one",
     "make_strategy",

@@ -6,20 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.loop import decode_one
-from jacobi_forcing.decoding.noise import Noise
 from jacobi_forcing.decoding.strategies import make_strategy
 from jacobi_forcing.models import CausalLM
 
-
-class Decoder(NamedTuple):
-    """A strategy and its block size."""
-
-    strategy: str
-    block_size: int
-
-
-AUTOREGRESSIVE = Decoder("autoregressive", 2)  # the block size is not used
+AUTOREGRESSIVE = DecoderConfig(strategy="autoregressive")
 
 
 class Run(NamedTuple):
@@ -33,10 +25,9 @@ class Run(NamedTuple):
 def compare(
     model: CausalLM,
     prompts: Sequence[Sequence[int]],
-    decoders: Sequence[Decoder],
+    decoders: Sequence[DecoderConfig],
     *,
     max_new_tokens: int,
-    noise: str = "text",
     seed: int = 0,
     on_prompt: Callable[[], None] = lambda: None,
 ) -> list[list[Run]]:
@@ -47,7 +38,6 @@ def compare(
         prompts: Token ids.
         decoders: What to time; all in the same engine and process.
         max_new_tokens: Longest answer.
-        noise: See DecodeConfig.
         seed: Seed of the noise.
         on_prompt: Called after each prompt, for progress.
 
@@ -55,9 +45,8 @@ def compare(
         Runs per decoder, per prompt. One warm-up decode per decoder is not counted.
     """
 
-    def run(decoder: Decoder, index: int) -> Run:
-        source = Noise(noise, model.vocab_tokens, f"{seed}/{index}")
-        strategy = make_strategy(decoder.strategy, decoder.block_size, source)
+    def run(decoder: DecoderConfig, index: int) -> Run:
+        strategy = make_strategy(decoder, model.vocab_tokens, f"{seed}/{index}")
         start = time.perf_counter()
         finished, _ = decode_one(model, prompts[index], strategy, max_new_tokens)
         return Run(finished.answer_ids, finished.num_forwards, time.perf_counter() - start)

@@ -1,19 +1,26 @@
-"""The decoding loop: guess, forward, accept, commit, for a batch of rows at their own lengths.
+"""The decoding loop: propose, forward, accept, commit, for a batch of rows at their own lengths.
 
 The only place that calls a model to decode. Whatever the strategy, the tokens are the model's own
-greedy ones: a guess is kept only where it equals the model's choice after a text already kept.
+choices: a guess is kept only where it equals the choice behind a text already kept.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
+from jacobi_forcing.decoding.draft import Draft, Settled, chain, settle
 from jacobi_forcing.decoding.events import Finished, Forward
+from jacobi_forcing.decoding.sampling import GREEDY, Sampler, Sampling
+from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.decoding.strategies import Strategy
-from jacobi_forcing.errors import DataError
-from jacobi_forcing.models import CausalLM, RaggedForward
+from jacobi_forcing.errors import ConfigError, DataError
+from jacobi_forcing.models import Branches, CausalLM, RaggedForward
+
+Event = Forward | Finished
 
 
 class Request(NamedTuple):
@@ -22,6 +29,9 @@ class Request(NamedTuple):
     index: int  # names the request in the events
     prompt_ids: Sequence[int]
     max_new_tokens: int  # at least 1
+    sampling: Sampling = GREEDY
+    stop: Sequence[str] | Stop = ()  # texts that end the answer and stay in it, or any rule
+    wants_logprobs: bool = False
 
 
 @dataclass
@@ -30,11 +40,13 @@ class _Row:
 
     request: Request
     strategy: Strategy
+    sampler: Sampler | None  # None where the likeliest token is taken
+    stop: Stop | None
     ids: list[int]  # prompt and committed tokens
     pending: list[int]  # the end of `ids` that no forward has seen: the prompt, later one token
-    guesses: list[int] = field(default_factory=list)
+    draft: Draft
     num_forwards: int = 0
-    is_done: bool = False
+    end: str = ""  # why it is done, once it is
 
     @property
     def offset(self) -> int:
@@ -44,21 +56,225 @@ class _Row:
     def budget(self) -> int:
         return self.request.max_new_tokens - self.offset
 
+    @property
+    def answer(self) -> list[int]:
+        return self.ids[len(self.request.prompt_ids) :]
 
-def accepted_length(guesses: Sequence[int], greedy: Sequence[int]) -> int:
-    """Count the tokens a forward settles: the right guesses before the first wrong one, and one.
+    @property
+    def branches(self) -> Branches | None:
+        """How the draft's branches lie in the forward's input."""
+        draft, num_pending = self.draft, len(self.pending)
+        if not draft.num_branch_tokens:
+            return None
+        depths = draft.depths()
+        before = list(range(num_pending))
+        nodes = range(draft.num_trunk, len(draft.tokens))
+        return Branches(
+            first=num_pending + draft.num_trunk,
+            positions=[num_pending + depths[node] for node in nodes],
+            ways=[before + [num_pending + n for n in draft.way(node)] for node in nodes],
+        )
+
+
+class DecodingLoop:
+    """Rows in flight. Requests join and leave between steps; no row's ids depend on the others.
+
+    Rows in use stay next to each other in the cache, so a forward reads it without a copy.
 
     Args:
-        guesses: m ids.
-        greedy: m + 1 ids; greedy[i] is the model's choice in the place of guesses[i].
+        model: What to decode with.
+        batch_size: Most requests in flight.
+        max_tokens: Longest prompt plus answer, to size the cache; the model's context by default
+            (give it where the context is large).
+        branch_tokens: Tokens that a draft may hold beside its trunk, which need slots too.
+    """
+
+    def __init__(
+        self,
+        model: CausalLM,
+        *,
+        batch_size: int = 1,
+        max_tokens: int | None = None,
+        branch_tokens: int = 0,
+    ):
+        self.model = model
+        self.max_tokens = min(max_tokens or model.context_tokens, model.context_tokens)
+        self.branch_tokens = branch_tokens
+        self.batch_size = batch_size
+        self.forward = RaggedForward(model, batch_size, self.max_tokens + branch_tokens)
+        self._active: list[_Row] = []  # rows 0, 1, ... of the cache
+        self._arrived: list[_Row] = []  # not yet prefilled; the rows behind those
+
+    @property
+    def num_free(self) -> int:
+        """How many requests can join."""
+        return self.batch_size - len(self._active) - len(self._arrived)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return self.num_free == self.batch_size
+
+    def add(self, request: Request, strategy: Strategy) -> None:
+        """Let a request join; a refused one leaves the others as they are.
+
+        Raises:
+            DataError: The prompt is empty, holds an id that is no token, or does not fit into the
+                context with one new token.
+            ConfigError: The strategy's branches or the stop strings are out of range.
+        """
+        assert self.num_free > 0, "no free row"
+        num_prompt = len(request.prompt_ids)
+        if num_prompt == 0:
+            raise DataError(f"prompt {request.index} is empty: there is nothing to continue.")
+        if num_prompt >= self.max_tokens:
+            raise DataError(
+                f"prompt {request.index} has {num_prompt} tokens, but the context holds "
+                f"{self.max_tokens} with the answer. Shorten it."
+            )
+        if strategy.max_branch_tokens > self.branch_tokens:
+            raise ConfigError(
+                f"the decoder of prompt {request.index} drafts up to {strategy.max_branch_tokens} "
+                f"branch tokens, but the cache has room for {self.branch_tokens}."
+            )
+        # A row may not outgrow its slots: the budget ends where the context does.
+        room = self.max_tokens - num_prompt
+        request = request._replace(max_new_tokens=min(request.max_new_tokens, room))
+        is_plain = request.sampling.is_plain
+        stop = request.stop if callable(request.stop) else None
+        if request.stop and stop is None:
+            stop = StopStrings(self.model.tokenizer, request.stop)
+        eos_ids = self.model.eos_ids
+        ids = list(request.prompt_ids)
+        self._arrived.append(
+            _Row(
+                request,
+                strategy,
+                None if is_plain else Sampler(request.sampling, num_prompt, eos_ids),
+                stop,
+                ids,
+                pending=list(ids),
+                draft=chain([]),
+            )
+        )
+
+    def cancel(self, index: int) -> None:
+        """Let a request leave; the next step says that it did, with the answer so far."""
+        for row in self._active + self._arrived:
+            if row.request.index == index:
+                row.end = row.end or "cancelled"
+
+    def step(self) -> list[Event]:
+        """Run one forward for every row; give what it settled."""
+        events = [_finished(row) for row in self._active + self._arrived if row.end]
+        self._arrived = [row for row in self._arrived if not row.end]
+        self._compact()
+        arrived, self._arrived = self._arrived, []
+        # Arrivals are prefilled apart: beside them, running rows would be padded to their width.
+        for first_row, rows in ((len(self._active), arrived), (0, list(self._active))):
+            if rows:
+                events += self._forward(first_row, rows)
+        self._active += arrived
+        self._compact()
+        return events
+
+    def _forward(self, first_row: int, rows: list[_Row]) -> Iterator[Event]:
+        """Run one forward over neighbouring cache rows and commit what it settles."""
+        for row in rows:
+            # With m guesses a forward settles up to m + 1 tokens: no use in more than the budget.
+            row.draft = row.strategy.propose(row.ids, row.offset, row.budget - 1)
+        logits = self.forward.logits(
+            first_row,
+            [row.pending + row.draft.tokens for row in rows],
+            max(len(row.draft.tokens) for row in rows) + 1,
+            [row.branches for row in rows],
+        )
+        chosen = _choose(rows, logits)
+        for number, (row, choices) in enumerate(zip(rows, chosen, strict=True)):
+            settled = settle(row.draft, choices)
+            # Of the right guesses, the trunk's lie where they belong, those of branches do not.
+            # Everything else of the draft stays behind the row's length, to be written over.
+            num_in_place = sum(node == depth for depth, node in enumerate(settled.path))
+            num_pending = len(row.pending)
+            rest = [num_pending + node for node in settled.path[num_in_place:]]
+            self.forward.keep(first_row + number, num_pending + num_in_place, rest)
+            scores = logits[number] if row.request.wants_logprobs else None
+            yield from self._commit(row, settled, scores)
+
+    def _commit(self, row: _Row, settled: Settled, scores: Tensor | None) -> Iterator[Event]:
+        path, accepted, tail = settled
+        row.strategy.observe(accepted, tail)
+        for count, token in enumerate(accepted, 1):
+            if token in self.model.eos_ids:
+                row.end = "eos"
+            elif row.stop is not None and row.stop(row.answer + accepted[:count]):
+                row.end = "stop"
+            if row.end:
+                # What follows is no part of the answer; as choices, it still is a tail.
+                accepted, tail = accepted[:count], accepted[count:] + tail
+                break
+        offset = row.offset
+        row.ids += accepted
+        row.pending = row.ids[-1:]
+        logprobs = None if scores is None else _logprobs(scores, row.draft, path, accepted)
+        index, number = row.request.index, row.num_forwards
+        yield Forward(index, number, offset, row.draft, path, accepted, tail, logprobs)
+        row.num_forwards += 1
+        if row.budget <= 0:
+            row.end = row.end or "length"
+        if row.end:
+            yield _finished(row)
+
+    @torch.inference_mode()
+    def _compact(self) -> None:
+        """Drop finished rows, filling their places from the end."""
+        active, lengths = self._active, self.forward.lengths
+        place = 0
+        while place < len(active):
+            if not active[place].end:
+                place += 1
+                continue
+            last = active.pop()
+            if place < len(active):
+                active[place] = last
+                self.forward.cache.move_row(len(active), place)
+                lengths[place] = lengths[len(active)]
+        lengths[len(active) :] = [0] * (len(lengths) - len(active))
+
+
+def _finished(row: _Row) -> Finished:
+    return Finished(row.request.index, row.answer, row.end, row.num_forwards)
+
+
+@torch.inference_mode()
+def _choose(rows: list[_Row], logits: Tensor) -> list[list[int]]:
+    """Choose behind every row's committed text and behind each node of its draft.
+
+    Args:
+        rows: B rows.
+        logits: [B, Q, V]; a row's own are its last ones.
 
     Returns:
-        1 to m + 1.
+        Per row, 1 + nodes ids.
     """
-    for i, guess in enumerate(guesses):
-        if guess != greedy[i]:
-            return i + 1
-    return len(guesses) + 1
+    choices = logits.argmax(-1)
+    for row, scores, chosen in zip(rows, logits, choices, strict=True):
+        if row.sampler is not None:
+            num = len(row.draft.tokens) + 1
+            chosen[-num:] = row.sampler.choose(scores[-num:], row.ids, row.draft)
+    every = choices.tolist()  # the step's only wait for the device
+    return [one[-len(row.draft.tokens) - 1 :] for row, one in zip(rows, every, strict=True)]
+
+
+@torch.inference_mode()
+def _logprobs(
+    scores: Tensor, draft: Draft, path: Sequence[int], accepted: Sequence[int]
+) -> list[float]:
+    """Give log p(token), in nats, of accepted tokens under the model's own [Q, V] logits."""
+    scores = scores[-len(draft.tokens) - 1 :]
+    behind = [0, *(node + 1 for node in path)][: len(accepted)]
+    found = scores[behind].float().log_softmax(-1)
+    return found[range(len(accepted)), list(accepted)].tolist()
 
 
 def decode(
@@ -68,121 +284,46 @@ def decode(
     *,
     batch_size: int = 1,
     max_tokens: int | None = None,
-) -> Iterator[Forward | Finished]:
-    """Decode requests greedily, `batch_size` at a time, and yield what every forward settled.
-
-    Rows leave as they finish and the next requests take their place. Rows in use stay next to each
-    other in the cache, so a forward reads it without a copy.
+    branch_tokens: int = 0,
+) -> Iterator[Event]:
+    """Decode requests, `batch_size` at a time, and yield what every forward settled.
 
     Args:
         model: What to decode with.
         requests: Taken from lazily, when there is room.
         make: Makes the strategy of a request.
-        batch_size: Most requests in flight.
-        max_tokens: Longest prompt plus answer, to size the cache; the model's context by default
-            (give it where the context is large).
+        batch_size: See DecodingLoop.
+        max_tokens: See DecodingLoop.
+        branch_tokens: See DecodingLoop.
 
     Raises:
-        DataError: A prompt is empty or does not fit into the context with one new token.
+        DataError: See DecodingLoop.add.
     """
-    num_slots = min(max_tokens or model.context_tokens, model.context_tokens)
-    forward = RaggedForward(model, batch_size, num_slots)
-    waiting = iter(requests)
-    active: list[_Row] = []
-    while True:
-        arrived = list(_admit(waiting, batch_size - len(active), make, num_slots))
-        if not active and not arrived:
-            return
-        # Arrivals are prefilled apart: beside them, running rows would be padded to their width.
-        for first_row, rows in ((len(active), arrived), (0, list(active))):
-            if rows:
-                yield from _step(forward, first_row, rows, model.eos_ids)
-        active += arrived
-        _compact(forward, active)
-
-
-def _admit(
-    waiting: Iterator[Request], num_free: int, make: Callable[[Request], Strategy], num_slots: int
-) -> Iterator[_Row]:
-    for _ in range(num_free):
-        request = next(waiting, None)
-        if request is None:
-            return
-        num_prompt = len(request.prompt_ids)
-        if num_prompt == 0:
-            raise DataError(f"prompt {request.index} is empty: there is nothing to continue.")
-        if num_prompt >= num_slots:
-            raise DataError(
-                f"prompt {request.index} has {num_prompt} tokens, but the context holds "
-                f"{num_slots} with the answer. Shorten it."
-            )
-        # A row may not outgrow its slots: the budget ends where the context does.
-        request = request._replace(
-            max_new_tokens=min(request.max_new_tokens, num_slots - num_prompt)
-        )
-        ids = list(request.prompt_ids)
-        yield _Row(request, make(request), ids, pending=list(ids))
-
-
-def _step(
-    forward: RaggedForward, first_row: int, rows: list[_Row], eos_ids: frozenset[int]
-) -> Iterator[Forward | Finished]:
-    """Run one forward over neighbouring cache rows and commit what it settles."""
-    for row in rows:
-        # With m guesses a forward settles up to m + 1 tokens: more than the budget is of no use.
-        row.guesses = row.strategy.guess(row.ids, row.offset, row.budget - 1)
-    greedy = forward.greedy(
-        first_row,
-        [row.pending + row.guesses for row in rows],
-        [len(row.guesses) + 1 for row in rows],
+    loop = DecodingLoop(
+        model, batch_size=batch_size, max_tokens=max_tokens, branch_tokens=branch_tokens
     )
-    for cache_row, (row, choices) in enumerate(zip(rows, greedy, strict=True), first_row):
-        yield from _commit(row, choices, eos_ids)
-        # Everything committed but the newest token is in the cache; wrong guesses lie behind it.
-        forward.lengths[cache_row] = len(row.ids) - 1
-
-
-def _commit(row: _Row, greedy: list[int], eos_ids: frozenset[int]) -> Iterator[Forward | Finished]:
-    num_accepted = accepted_length(row.guesses, greedy)
-    accepted = greedy[:num_accepted]
-    ended = next((i for i, token in enumerate(accepted) if token in eos_ids), None)
-    if ended is not None:
-        accepted = accepted[: ended + 1]
-    index, offset = row.request.index, row.offset
-    row.ids += accepted
-    row.pending = row.ids[-1:]
-    row.strategy.observe(num_accepted, greedy[num_accepted:])
-    yield Forward(index, row.num_forwards, offset, row.guesses, greedy, accepted)
-    row.num_forwards += 1
-    if ended is not None or row.budget <= 0:
-        reason = "eos" if ended is not None else "length"
-        answer = row.ids[len(row.request.prompt_ids) :]
-        row.is_done = True
-        yield Finished(index, answer, reason, row.num_forwards)
-
-
-@torch.inference_mode()
-def _compact(forward: RaggedForward, active: list[_Row]) -> None:
-    """Drop finished rows, filling their places from the end."""
-    place = 0
-    while place < len(active):
-        if not active[place].is_done:
-            place += 1
-            continue
-        last = active.pop()
-        if place < len(active):
-            active[place] = last
-            forward.cache.move_row(len(active), place)
-            forward.lengths[place] = forward.lengths[len(active)]
-    for row in range(len(active), len(forward.lengths)):
-        forward.lengths[row] = 0
+    waiting = iter(requests)
+    while True:
+        for request in islice(waiting, loop.num_free):
+            loop.add(request, make(request))
+        if loop.is_idle:
+            return
+        yield from loop.step()
 
 
 def decode_one(
-    model: CausalLM, prompt_ids: Sequence[int], strategy: Strategy, max_new_tokens: int
+    model: CausalLM, prompt_ids: Sequence[int], strategy: Strategy, max_new_tokens: int, **more
 ) -> tuple[Finished, list[Forward]]:
-    """Decode a single prompt; return its answer and what each forward settled."""
-    request = Request(0, prompt_ids, max_new_tokens)
-    max_tokens = len(prompt_ids) + max_new_tokens
-    *forwards, finished = decode(model, [request], lambda _: strategy, max_tokens=max_tokens)
+    """Decode a single prompt; return its answer and what each forward settled.
+
+    `more` are fields of Request.
+    """
+    request = Request(0, prompt_ids, max_new_tokens, **more)
+    *forwards, finished = decode(
+        model,
+        [request],
+        lambda _: strategy,
+        max_tokens=len(prompt_ids) + max_new_tokens,
+        branch_tokens=strategy.max_branch_tokens,
+    )
     return finished, forwards

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import torch
 
+from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.events import Finished
 from jacobi_forcing.decoding.loop import Request, decode
-from jacobi_forcing.decoding.noise import Noise
-from jacobi_forcing.decoding.strategies import make_strategy
+from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
 from jacobi_forcing.models import CausalLM
 
 
@@ -17,6 +17,8 @@ class Decoded(NamedTuple):
 
     answers: list[list[int]]  # ids, the EOS included where there is one
     num_forwards: list[int]  # per prompt, the prefill included
+    num_proposed: int  # guesses in all forwards, branches included
+    num_recycled: int  # right ones that only a branch had
 
     @property
     def num_tokens(self) -> int:
@@ -32,29 +34,40 @@ class Decoded(NamedTuple):
 def decode_all(
     model: CausalLM,
     prompts: Sequence[Sequence[int]],
+    decoder: DecoderConfig,
     *,
-    strategy: str,
-    block_size: int,
     max_new_tokens: int,
     batch_size: int = 1,
-    noise: str = "text",
     seed: int = 0,
 ) -> Decoded:
-    """Decode prompts greedily with one strategy."""
+    """Decode prompts greedily with one decoder."""
 
     def make(request: Request):
-        source = Noise(noise, model.vocab_tokens, f"{seed}/{request.index}")
-        return make_strategy(strategy, block_size, source)
+        return make_strategy(decoder, model.vocab_tokens, f"{seed}/{request.index}")
 
-    requests = [Request(i, ids, max_new_tokens) for i, ids in enumerate(prompts)]
-    max_tokens = max(map(len, prompts)) + max_new_tokens
-    answers: dict[int, Finished] = {
-        event.request: event
-        for event in decode(model, requests, make, batch_size=batch_size, max_tokens=max_tokens)
-        if isinstance(event, Finished)
-    }
+    events = decode(
+        model,
+        [Request(i, ids, max_new_tokens) for i, ids in enumerate(prompts)],
+        make,
+        batch_size=batch_size,
+        max_tokens=max(map(len, prompts)) + max_new_tokens,
+        branch_tokens=branch_tokens(decoder),
+    )
+    answers: dict[int, Finished] = {}
+    num_proposed = num_recycled = 0
+    for event in events:
+        if isinstance(event, Finished):
+            answers[event.request] = event
+        else:
+            num_proposed += event.num_proposed
+            num_recycled += event.num_recycled
     ordered = [answers[i] for i in range(len(prompts))]
-    return Decoded([f.answer_ids for f in ordered], [f.num_forwards for f in ordered])
+    return Decoded(
+        [f.answer_ids for f in ordered],
+        [f.num_forwards for f in ordered],
+        num_proposed,
+        num_recycled,
+    )
 
 
 @torch.inference_mode()

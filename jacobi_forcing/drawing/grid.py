@@ -43,7 +43,8 @@ def _cell(forward: Forward, answer: Sequence[int], place: int) -> Cell:
         return Cell(answer[place], COMMITTED)
     if ahead < len(forward.accepted):
         return Cell(forward.accepted[ahead], ACCEPTED)
-    if ahead >= len(forward.greedy):
+    ahead -= len(forward.accepted)
+    if ahead >= len(forward.tail):
         return Cell(None, EMPTY)
-    token = forward.greedy[ahead]
+    token = forward.tail[ahead]
     return Cell(token, STATIONARY if token == answer[place] else WRONG)

@@ -38,7 +38,7 @@ class Side:
         self.num_forwards += 1
         self.num_new = len(event.accepted)
         self.answer += event.accepted
-        self.draft = event.greedy[self.num_new :]
+        self.draft = event.tail
 
     @property
     def counts(self) -> str:

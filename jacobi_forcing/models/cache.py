@@ -4,13 +4,15 @@ Shapes: R = rows, H = key/value heads, S = slots per row, D = head dimension, B 
 forward, Q = tokens of this forward.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers import Cache
 
 
 class SlotCache(Cache):
-    """Keys and values of R token sequences, one slot per position, each row at its own length.
+    """Keys and values of R token sequences, one slot per token, each row at its own length.
 
     A forward writes its Q tokens per row into slots chosen by the caller (`place`), and attends to
     the first `num_visible` slots through a mask that the caller builds. So a rejected draft needs
@@ -73,6 +75,16 @@ class SlotCache(Cache):
     def _allocate(self, states: Tensor) -> Tensor:
         _, heads, _, dim = states.shape
         return states.new_zeros(self.num_rows, heads, self.num_slots + 1, dim)
+
+    def move_slots(self, row: int, sources: Sequence[int], target: int) -> None:
+        """Copy one row's `sources`, in order, to the slots from `target` on.
+
+        Keys carry their position, not their slot, so a token may lie anywhere until it is kept.
+        """
+        places = torch.tensor(sources, device=self.slots.device)
+        for layers in (self.keys, self.values):
+            for stored in layers.values():
+                stored[row, :, target : target + len(sources)] = stored[row].index_select(1, places)
 
     def move_row(self, source: int, target: int) -> None:
         """Copy one row over another, so that the rows in use stay next to each other."""

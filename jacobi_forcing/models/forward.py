@@ -5,6 +5,7 @@ V = vocabulary.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,14 @@ from torch import Tensor
 from jacobi_forcing.models.cache import SlotCache
 from jacobi_forcing.models.loading import CausalLM
 from jacobi_forcing.models.masks import attention_masks
+
+
+class Branches(NamedTuple):
+    """The last tokens of a row's input, where they do not stand behind each other."""
+
+    first: int  # the first of them, as a place in the input
+    positions: list[int]  # each token's place behind the row's verified ones
+    ways: list[list[int]]  # the row's input tokens that each sees beside what is verified
 
 
 class RaggedForward:
@@ -28,7 +37,13 @@ class RaggedForward:
         self.lengths = [0] * num_rows
 
     @torch.inference_mode()
-    def logits(self, first_row: int, inputs: Sequence[Sequence[int]], num_outputs: int) -> Tensor:
+    def logits(
+        self,
+        first_row: int,
+        inputs: Sequence[Sequence[int]],
+        num_outputs: int,
+        branches: Sequence[Branches | None] | None = None,
+    ) -> Tensor:
         """Run `inputs[i]` behind row first_row + i.
 
         Shorter rows are padded on the left, so that the outputs wanted are every row's last ones.
@@ -37,6 +52,7 @@ class RaggedForward:
             first_row: Cache row of the first input.
             inputs: Token ids per row, at least one each.
             num_outputs: How many positions, counted from the end, get logits.
+            branches: Per row, which of its last tokens are no chain, if any.
 
         Returns:
             [B, num_outputs, V] logits; those of padding are meaningless.
@@ -55,23 +71,72 @@ class RaggedForward:
         positions = (starts[:, None] + offsets).masked_fill(is_pad, 0)
         slots = positions.masked_fill(is_pad, self.cache.padding_slot)
         distance = positions[:, :, None] - torch.arange(num_visible, device=device)  # [B, Q, K]
+        visible = distance >= 0
+        for row, tree in enumerate(branches or ()):
+            if tree is not None:
+                _branch(tree, lengths[row], positions[row], distance[row], visible[row])
 
         self.cache.place(first_row, slots, num_visible)
         return self.model.logits(
             input_ids=ids,
             position_ids=positions,
-            attention_mask=attention_masks(
-                self.model.config, distance >= 0, distance, self.model.dtype
-            ),
+            attention_mask=attention_masks(self.model.config, visible, distance, self.model.dtype),
             past_key_values=self.cache,
             use_cache=True,
             num_outputs=num_outputs,
         )
 
     def greedy(
-        self, first_row: int, inputs: Sequence[Sequence[int]], num_outputs: Sequence[int]
+        self,
+        first_row: int,
+        inputs: Sequence[Sequence[int]],
+        num_outputs: Sequence[int],
+        branches: Sequence[Branches | None] | None = None,
     ) -> list[list[int]]:
         """Like `logits`, but the argmax ids of the last num_outputs[i] positions of each row i."""
-        logits = self.logits(first_row, inputs, max(num_outputs))
+        logits = self.logits(first_row, inputs, max(num_outputs), branches)
         choices = logits.argmax(dim=-1).tolist()  # the step's only device-to-host sync
         return [row[len(row) - n :] for row, n in zip(choices, num_outputs, strict=True)]
+
+    @torch.inference_mode()
+    def keep(self, row: int, num_chain: int, rest: Sequence[int]) -> None:
+        """Verify tokens of the row's last input: the first `num_chain`, and then `rest`.
+
+        Args:
+            row: Cache row.
+            num_chain: Tokens that are right and lie in their places.
+            rest: Places in the input, rising, of the right tokens that follow them; they are moved.
+        """
+        start = self.lengths[row]
+        if rest:
+            self.cache.move_slots(row, [start + i for i in rest], start + num_chain)
+        self.lengths[row] = start + num_chain + len(rest)
+
+
+def _branch(
+    tree: Branches, length: int, positions: Tensor, distance: Tensor, visible: Tensor
+) -> None:
+    """Let a row's last tokens stand at repeated positions and see only the way to themselves.
+
+    Args:
+        tree: The row's branches, T tokens.
+        length: The row's verified tokens.
+        positions: [Q] long, changed in place; so are the following.
+        distance: [Q, K] long.
+        visible: [Q, K] bool.
+    """
+    num = len(tree.positions)
+    device = positions.device
+    placed = length + torch.tensor(tree.positions, device=device)
+    num_visible = visible.shape[1]
+    # Their slots come last in the row's own input; slots behind them belong to longer rows.
+    first = length + tree.first
+    positions[-num:] = placed
+    distance[-num:] = placed[:, None] - torch.arange(num_visible, device=device)
+    distance[:, first : first + num] = positions[:, None] - placed
+    visible[:, first : first + num] = False
+    seen = torch.zeros(num, num_visible, dtype=torch.bool)
+    seen[:, :length] = True
+    for i, way in enumerate(tree.ways):
+        seen[i, [length + j for j in way]] = True
+    visible[-num:] = seen.to(device)

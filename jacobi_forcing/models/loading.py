@@ -38,7 +38,7 @@ class CausalLM:
 
     name: str
     network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None  # None where a caller brings a bare network
     eos_ids: frozenset[int]
     pad_id: int
 
@@ -60,6 +60,8 @@ class CausalLM:
     @cached_property
     def vocab_tokens(self) -> int:
         """Number of real tokens: embeddings may be padded beyond the tokenizer's vocabulary."""
+        if self.tokenizer is None:
+            return self.config.vocab_size
         return min(len(self.tokenizer), self.config.vocab_size)
 
     @property
@@ -139,9 +141,7 @@ def load_model(
 
 def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalLM:
     """Describe a network that is already in memory; raises ModelError like `load_model`."""
-    _refuse_recurrent(name, network.config)
-    if getattr(network, "_is_stateful", False):
-        raise ModelError(_cannot_roll_back(name, network.config.model_type))
+    refuse_stateful(name, network)
     eos_ids = _eos_ids(network, tokenizer)
     if not eos_ids:
         raise ModelError(
@@ -157,6 +157,13 @@ def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         eos_ids=eos_ids,
         pad_id=min(eos_ids) if pad_id is None else pad_id,
     )
+
+
+def refuse_stateful(name: str, network: PreTrainedModel) -> None:
+    """Raise ModelError for a network whose state cannot be rolled back."""
+    _refuse_recurrent(name, network.config)
+    if getattr(network, "_is_stateful", False):
+        raise ModelError(_cannot_roll_back(name, network.config.model_type))
 
 
 def _load_tokenizer(path: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:

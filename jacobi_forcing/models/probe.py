@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from jacobi_forcing.errors import ModelError
-from jacobi_forcing.models.forward import RaggedForward
+from jacobi_forcing.models.forward import Branches, RaggedForward
 from jacobi_forcing.models.loading import CausalLM
 
 _DRAFT_TOKENS = 5
@@ -20,8 +20,8 @@ def probe(model: CausalLM) -> float:
     """Compare a ragged, draft-style forward with the model's plain one on random ids.
 
     Two rows of different lengths, longer than any attention window, are prefilled with a wrong
-    draft behind them; then the right tokens are written over the draft. Their logits must be the
-    plain ones.
+    draft behind them; then the right tokens are written over the draft, the last ones as a branch
+    beside another wrong draft. Their logits must be the plain ones.
 
     Returns:
         Largest absolute difference, as a fraction of the plain logits' standard deviation.
@@ -64,11 +64,28 @@ def probe(model: CausalLM) -> float:
 
 
 def _as_draft(model: CausalLM, rows: list[list[int]], wrong: list[int]) -> Tensor:
-    """Give the logits [rows, draft, V] of the last tokens, written over a wrong draft."""
-    forward = RaggedForward(model, num_rows=len(rows), num_slots=max(map(len, rows)) + 1)
+    """Give the logits [rows, draft, V] of the last tokens, written over and beside wrong ones.
+
+    The first of them overwrite a wrong draft as its trunk does; the last hang beside another wrong
+    trunk as a branch.
+    """
+    num_branch = 3
+    num_chain = _DRAFT_TOKENS - num_branch
+    forward = RaggedForward(model, len(rows), max(map(len, rows)) + num_branch + 1)
     forward.logits(0, [row[:-_DRAFT_TOKENS] + wrong for row in rows], 1)
     forward.lengths = [len(row) - _DRAFT_TOKENS for row in rows]
-    return forward.logits(0, [row[-_DRAFT_TOKENS:] for row in rows], _DRAFT_TOKENS).float()
+    trunk = wrong[:num_branch]
+    branches = Branches(
+        first=num_chain + len(trunk),
+        positions=[num_chain + i for i in range(num_branch)],
+        ways=[
+            [*range(num_chain), *(num_chain + len(trunk) + j for j in range(i + 1))]
+            for i in range(num_branch)
+        ],
+    )
+    inputs = [row[-_DRAFT_TOKENS:-num_branch] + trunk + row[-num_branch:] for row in rows]
+    logits = forward.logits(0, inputs, len(inputs[0]), [branches] * len(rows)).float()
+    return torch.cat([logits[:, :num_chain], logits[:, -num_branch:]], dim=1)
 
 
 def _alone(model: CausalLM, row: list[int]) -> Tensor:

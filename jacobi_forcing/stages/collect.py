@@ -8,10 +8,10 @@ from jacobi_forcing.data.files import read_rows, sha256, shard_path, write_json,
 from jacobi_forcing.data.prompts import Prompt, prompts_fingerprint, read_prompts
 from jacobi_forcing.data.record import claim, run_record
 from jacobi_forcing.data.trajectories import MANIFEST, SCHEMA, Trajectory, tokenizer_fingerprint
-from jacobi_forcing.decoding import Finished, Forward, Noise, Request, decode, make_strategy
+from jacobi_forcing.decoding import Finished, Forward, Noise, Request, decode
 from jacobi_forcing.decoding.record import TrajectoryRecorder
 from jacobi_forcing.decoding.sample import sample_prompts
-from jacobi_forcing.decoding.strategies import KnownAnswer, Strategy
+from jacobi_forcing.decoding.strategies import Jacobi, KnownAnswer, Strategy
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
@@ -91,7 +91,7 @@ def _collect(
         if not keep_states:
             return KnownAnswer(prompts[request.index].answer or [])
         noise = Noise(config.noise, model.vocab_tokens, f"{config.seed}/{request.index}")
-        return make_strategy("jacobi", config.block_size, noise)
+        return Jacobi(config.block_size, noise)
 
     requests = (Request(i, prompts[i].ids, budget) for i in range(first, len(prompts)))
     longest = max((len(p.ids) for p in prompts[first:]), default=0) + budget

@@ -1,13 +1,15 @@
 """decode: continue one prompt and show how many tokens each forward settled."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
 from jacobi_forcing.config import DecodeConfig
 from jacobi_forcing.data.prompts import encode
-from jacobi_forcing.decoding.generate import generate
+from jacobi_forcing.decoding import Sampling
+from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.drawing.page import write_page
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.stages.machine import check_block_size, open_model
@@ -24,29 +26,28 @@ def run(config: DecodeConfig) -> dict:
     record = {"messages": [{"role": "user", "content": text}]} if config.chat else {"prompt": text}
     ids = encode(record, model.tokenizer, "--prompt", model.context_tokens)
     check_block_size(config, model)
-    answer = generate(
+    found = answer(
         model,
         ids,
-        strategy=config.strategy,
-        block_size=config.block_size,
         max_new_tokens=config.max_new_tokens,
-        noise=config.noise,
         seed=config.seed,
+        sampling=Sampling(**config.sampling, seed=config.seed),
+        **asdict(config.decoder),
     )
     result = {
-        "ids": answer.ids,
-        "text": answer.text,
-        "forwards": answer.finished.num_forwards,
-        "tokens_per_forward": answer.tokens_per_forward,
-        "finish_reason": answer.finished.reason,
+        "ids": found.ids,
+        "text": found.text,
+        "forwards": found.finished.num_forwards,
+        "tokens_per_forward": found.tokens_per_forward,
+        "finish_reason": found.finished.reason,
     }
     if config.html:
         write_page(
             Path(config.html),
             model.tokenizer,
             ids,
-            answer.forwards,
-            answer.finished,
+            found.forwards,
+            found.finished,
             model_name=config.model,
             strategy=config.strategy,
             block_size=config.block_size,

@@ -9,11 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from jacobi_forcing import problems
-from jacobi_forcing.config import DecodeConfig, DemoConfig
+from jacobi_forcing.config import DecodeConfig, DecoderConfig, DemoConfig
 from jacobi_forcing.decoding import (
     Finished,
     Forward,
-    Noise,
     Request,
     decode,
     decode_one,
@@ -21,7 +20,6 @@ from jacobi_forcing.decoding import (
 )
 from jacobi_forcing.decoding.compare import (
     AUTOREGRESSIVE,
-    Decoder,
     Run,
     compare,
     summarize,
@@ -36,7 +34,6 @@ from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import progress_bar
 from jacobi_forcing.stages.machine import set_threads
 
-_NOISE = DecodeConfig.noise
 _MAX_NEW_TOKENS = DecodeConfig.max_new_tokens
 
 
@@ -81,7 +78,6 @@ def run_pair(
                 [model.tokenizer.encode(problem.prompt) for problem in chosen],
                 decoders,
                 max_new_tokens=max_new_tokens,
-                noise=_NOISE,
                 seed=config.seed,
                 on_prompt=bar.advance,
             )
@@ -97,8 +93,8 @@ def run_pair(
     )
 
 
-def _decoders(config: DemoConfig, *strategies: str) -> list[Decoder]:
-    return [Decoder(strategy, config.block_size) for strategy in strategies]
+def _decoders(config: DemoConfig, *strategies: str) -> list[DecoderConfig]:
+    return [DecoderConfig(strategy=name, block_size=config.block_size) for name in strategies]
 
 
 def _show_side_by_side(
@@ -115,15 +111,14 @@ def _show_side_by_side(
         soft_wrap=not console.is_terminal,
     )
 
-    def side(model: CausalLM, strategy: str) -> tuple[Side, Iterator[Forward | Finished]]:
+    def side(model: CausalLM, decoder: DecoderConfig) -> tuple[Side, Iterator[Forward | Finished]]:
         request = Request(0, model.tokenizer.encode(problem.prompt), max_new_tokens)
-        noise = Noise(_NOISE, model.vocab_tokens, f"{config.seed}/0")
-        machine = make_strategy(strategy, config.block_size, noise)
+        machine = make_strategy(decoder, model.vocab_tokens, f"{config.seed}/0")
         longest = len(request.prompt_ids) + max_new_tokens
         events = decode(model, [request], lambda _: machine, max_tokens=longest)
-        return Side(f"{model.name}, {strategy}", model.tokenizer), events
+        return Side(f"{model.name}, {decoder.strategy}", model.tokenizer), events
 
-    watch(console, [side(base, "autoregressive"), side(forced, "window")])
+    watch(console, [side(base, AUTOREGRESSIVE), side(forced, *_decoders(config, "window"))])
     if console.is_terminal:
         console.print()
 
@@ -152,7 +147,7 @@ def _add_rows(
     table: Table,
     model: CausalLM,
     chosen: Sequence[Problem],
-    decoders: Sequence[Decoder],
+    decoders: Sequence[DecoderConfig],
     runs: Sequence[Sequence[Run]],
 ) -> None:
     for decoder, decoded in zip(decoders, runs, strict=True):
@@ -192,8 +187,8 @@ def _draw(
     index = by_ratio[len(runs) // 2]
     prompt = model.tokenizer.encode(chosen[index].prompt)
     # `compare` keeps no events; the same noise gives the same decode again.
-    noise = Noise(_NOISE, model.vocab_tokens, f"{config.seed}/{index}")
-    strategy = make_strategy("window", config.block_size, noise)
+    (decoder,) = _decoders(config, "window")
+    strategy = make_strategy(decoder, model.vocab_tokens, f"{config.seed}/{index}")
     finished, forwards = decode_one(model, prompt, strategy, max_new_tokens)
     write_page(
         config.html,
@@ -202,8 +197,8 @@ def _draw(
         forwards,
         finished,
         model_name=model.name,
-        strategy="window",
-        block_size=config.block_size,
+        strategy=decoder.strategy,
+        block_size=decoder.block_size,
         seconds=runs[index].seconds,
         ar_seconds=ar_runs[index].seconds,
     )

@@ -13,7 +13,7 @@ from jacobi_forcing.config import EvaluateConfig
 from jacobi_forcing.data.files import write_json
 from jacobi_forcing.data.prompts import encode, read_jsonl
 from jacobi_forcing.data.record import run_record
-from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Decoder, compare, summarize, wilson
+from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, compare, summarize, wilson
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
@@ -41,14 +41,13 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     ]
     decoders = [AUTOREGRESSIVE]
     if config.strategy != "autoregressive":
-        decoders.append(Decoder(config.strategy, config.block_size))
+        decoders.append(config.decoder)
     with progress_bar("evaluate", len(chosen)) as bar:
         runs = compare(
             model,
             prompts,
             decoders,
             max_new_tokens=config.max_new_tokens,
-            noise=config.noise,
             seed=config.seed,
             on_prompt=bar.advance,
         )

@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.integrations import write_custom_generate
 from jacobi_forcing.models import CausalLM, load_model
 from jacobi_forcing.models.probe import probe
 
@@ -48,3 +49,4 @@ def save_model(out: Path, model: CausalLM, network: PreTrainedModel) -> None:
     for file in staging.iterdir():
         file.replace(out / file.name)
     staging.rmdir()
+    write_custom_generate(out)

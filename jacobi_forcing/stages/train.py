@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
-from jacobi_forcing.config import TrainConfig
+from jacobi_forcing.config import DecoderConfig, TrainConfig
 from jacobi_forcing.data.files import sha256, write_json
 from jacobi_forcing.data.packed import Packed, read_packed
 from jacobi_forcing.data.prompts import read_prompts
@@ -181,8 +181,7 @@ def _decode(config: TrainConfig, model: CausalLM, prompts: list[list[int]], bloc
     return decode_all(
         model,
         prompts,
-        strategy=config.eval_strategy,
-        block_size=block_size,
+        DecoderConfig(strategy=config.eval_strategy, block_size=block_size),
         max_new_tokens=min(_EVAL_TOKENS, room),
         batch_size=32,
     )

@@ -1,11 +1,12 @@
 """Continue one prompt: the shortest way from text to text."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from jacobi_forcing.config import DecoderConfig, from_mapping
 from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.loop import decode_one
-from jacobi_forcing.decoding.noise import Noise
+from jacobi_forcing.decoding.sampling import GREEDY, Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
 from jacobi_forcing.models import CausalLM
 
@@ -28,34 +29,36 @@ class Answer(NamedTuple):
         return len(self.ids) / self.finished.num_forwards
 
 
-def generate(
+def answer(
     model: CausalLM,
     prompt: str | Sequence[int],
     *,
-    strategy: str = "window",
-    block_size: int = 16,
     max_new_tokens: int = 256,
-    noise: str = "text",
     seed: int = 0,
+    sampling: Sampling = GREEDY,
+    stop: Sequence[str] = (),
+    **decoder: Any,
 ) -> Answer:
-    """Continue `prompt` with exactly the model's own greedy tokens.
+    """Continue `prompt` with exactly the tokens that one at a time would give.
 
     Args:
         model: From `load_model`.
         prompt: Text, or token ids.
-        strategy: `autoregressive`, `jacobi`, `window` or `prompt-lookup`.
-        block_size: Tokens verified per forward (n), at least 2.
         max_new_tokens: Longest answer.
-        noise: What fills a draft before the model has spoken: `text` or `vocabulary`.
         seed: Of the noise; it changes how many forwards an answer takes, never the answer.
+        sampling: How tokens are chosen; greedy by default. The same seed in it gives the same ids
+            with every decoder.
+        stop: Texts that end the answer, and stay in it.
+        **decoder: The fields of `DecoderConfig`: strategy, block_size, max_blocks and so on.
 
     Raises:
-        ConfigError: A setting is out of range.
+        ConfigError: A setting is unknown or out of range.
         DataError: The prompt is empty or longer than the model's context.
     """
+    config = from_mapping(DecoderConfig, decoder, "answer")
     ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-    source = Noise(noise, model.vocab_tokens, seed)
-    state = make_strategy(strategy, block_size, source)
-    finished, forwards = decode_one(model, ids, state, max_new_tokens)
+    state = make_strategy(config, model.vocab_tokens, seed)
+    more = {"sampling": sampling, "stop": stop}
+    finished, forwards = decode_one(model, ids, state, max_new_tokens, **more)
     text = model.tokenizer.decode(finished.answer_ids, skip_special_tokens=True)
     return Answer(text, finished, forwards)

@@ -1,0 +1,117 @@
+"""Tokens per second at batch 1: our decoders, and transformers' generate, on the same weights.
+
+    python benchmarks/decode_speed.py --model tiny-forced --prompts 40
+
+All take turns on every prompt in one process. The last line printed is one JSON object.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from common import save
+from multiblock import benchmark_prompts
+
+from jacobi_forcing.config import DecoderConfig
+from jacobi_forcing.decoding.loop import decode_one
+from jacobi_forcing.decoding.strategies import make_strategy
+from jacobi_forcing.models import CausalLM, load_model
+
+Way = Callable[[list[int]], list[int]]
+
+
+def ours(model: CausalLM, max_new_tokens: int, **settings) -> Way:
+    """Decode with one of our decoders."""
+    decoder = DecoderConfig(**settings)
+
+    def run(prompt: list[int]) -> list[int]:
+        strategy = make_strategy(decoder, model.vocab_tokens, 0)
+        return decode_one(model, prompt, strategy, max_new_tokens)[0].answer_ids
+
+    return run
+
+
+def transformers(model: CausalLM, max_new_tokens: int, **settings) -> Way:
+    """Decode with generate."""
+
+    def run(prompt: list[int]) -> list[int]:
+        ids = torch.tensor([prompt], device=model.device)
+        found = model.network.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=sorted(model.eos_ids),
+            pad_token_id=model.pad_id,
+            **settings,
+        )
+        return found[0, len(prompt) :].tolist()
+
+    return run
+
+
+def main() -> None:
+    """Time, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="tiny-forced")
+    parser.add_argument("--prompts", type=int, default=40)
+    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--block-size", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--name", default="decode_speed")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model = load_model(args.model)
+    prompts = benchmark_prompts(model, args.prompts)
+    limit = min(args.max_new_tokens, model.context_tokens - max(map(len, prompts)))
+    size = {"block_size": args.block_size}
+    ways: dict[str, Way] = {
+        "autoregressive": ours(model, limit, strategy="autoregressive"),
+        "jacobi": ours(model, limit, strategy="jacobi", **size),
+        "window": ours(model, limit, strategy="window", **size),
+        "window, pool 4": ours(model, limit, strategy="window", pool_size=4, **size),
+        "multiblock": ours(model, limit, strategy="multiblock", **size),
+        "multiblock, pool 4": ours(model, limit, strategy="multiblock", pool_size=4, **size),
+        "generate": transformers(model, limit),
+        "generate, prompt lookup": transformers(model, limit, prompt_lookup_num_tokens=10),
+    }
+    names = list(ways)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    num_tokens, mismatches = 0, dict.fromkeys(names, 0)
+    for way in ways.values():
+        way(prompts[0])
+    for number, prompt in enumerate(prompts):
+        answers = {}
+        for turn in range(len(names)):
+            name = names[(number + turn) % len(names)]
+            start = time.perf_counter()
+            answers[name] = ways[name](prompt)
+            seconds[name].append(time.perf_counter() - start)
+        right = answers["autoregressive"]
+        num_tokens += len(right)
+        for name, answer in answers.items():
+            mismatches[name] += answer != right
+    rows = []
+    for name in names:
+        ratios = [a / b for a, b in zip(seconds["autoregressive"], seconds[name], strict=True)]
+        low, median, high = statistics.quantiles(ratios, n=4)
+        rows.append(
+            {
+                "decoder": name,
+                "tokens_per_second": num_tokens / sum(seconds[name]),
+                "times_our_ar": median,
+                "times_our_ar_low": low,
+                "times_our_ar_high": high,
+                "times_generate": sum(seconds["generate"]) / sum(seconds[name]),
+                "num_mismatches": mismatches[name],
+            }
+        )
+    save(args.name, rows, model=args.model, num_prompts=len(prompts), block_size=args.block_size)
+    print(json.dumps({row["decoder"]: round(row["times_our_ar"], 3) for row in rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Blocks in flight x spawn ratio x pool x block size: the paper's ablation of its decoder.
+
+    python benchmarks/multiblock.py --model tiny-forced --problems 100
+
+Counts forwards, which do not depend on the machine; decode_speed.py measures seconds.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+import torch
+from common import save
+
+from jacobi_forcing import problems
+from jacobi_forcing.config import DecoderConfig
+from jacobi_forcing.decoding.compare import AUTOREGRESSIVE
+from jacobi_forcing.decoding.measure import decode_all
+from jacobi_forcing.decoding.sample import sample_prompts
+from jacobi_forcing.models import CausalLM, load_model
+from jacobi_forcing.models.loading import BUNDLED
+from jacobi_forcing.progress import progress_bar
+
+
+def benchmark_prompts(model: CausalLM, num_prompts: int, seed: int = 1000) -> list[list[int]]:
+    """Take held-out problems for the bundled pair, half of each kind; else sample beginnings."""
+    if model.name not in BUNDLED:
+        return sample_prompts(model, num_prompts, max_tokens=32, seed=seed)
+    chosen = [p for kind in problems.KINDS for p in problems.held_out(kind, num_prompts // 2, 0)]
+    return [model.tokenizer.encode(problem.prompt) for problem in chosen]
+
+
+def decoders(
+    block_sizes: Sequence[int],
+    max_blocks: Sequence[int],
+    spawn_ratios: Sequence[float],
+    pool_sizes: Sequence[int],
+) -> Iterator[DecoderConfig]:
+    """Yield every combination once; one block in flight has no spawn ratio."""
+    for size in block_sizes:
+        for pool in pool_sizes:
+            found = {"block_size": size, "pool_size": pool}
+            yield DecoderConfig(strategy="window", **found)
+            yield DecoderConfig(strategy="jacobi", **found)
+            for blocks in max_blocks:
+                for ratio in spawn_ratios:
+                    yield DecoderConfig(
+                        strategy="multiblock", max_blocks=blocks, spawn_ratio=ratio, **found
+                    )
+
+
+def main() -> None:
+    """Count and save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", nargs="+", default=["tiny-forced"])
+    parser.add_argument("--problems", type=int, default=100, help="prompts of each model")
+    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--block-sizes", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--max-blocks", type=int, nargs="+", default=[2, 3])
+    parser.add_argument("--spawn-ratios", type=float, nargs="+", default=[0.0, 0.5, 0.85])
+    parser.add_argument("--pool-sizes", type=int, nargs="+", default=[0, 1, 4])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--name", default="multiblock")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    grid = list(decoders(args.block_sizes, args.max_blocks, args.spawn_ratios, args.pool_sizes))
+    rows = []
+    for name in args.model:
+        model = load_model(name)
+        prompts = benchmark_prompts(model, args.problems)
+        room = model.context_tokens - max(map(len, prompts))
+        limits = {"max_new_tokens": min(args.max_new_tokens, room), "batch_size": 50}
+        right = decode_all(model, prompts, AUTOREGRESSIVE, **limits).answers
+        with progress_bar(name, len(grid)) as bar:
+            for decoder in grid:
+                found = decode_all(model, prompts, decoder, **limits)
+                rows.append(
+                    {
+                        "model": name,
+                        **decoder.__dict__,
+                        "tokens_per_forward": found.tokens_per_forward,
+                        "guesses_per_forward": found.num_proposed / sum(found.num_forwards),
+                        "recycled_per_forward": found.num_recycled / sum(found.num_forwards),
+                        "num_mismatches": sum(
+                            a != b for a, b in zip(found.answers, right, strict=True)
+                        ),
+                    }
+                )
+                bar.advance()
+    save(args.name, rows, num_prompts=args.problems)
+
+
+if __name__ == "__main__":
+    main()

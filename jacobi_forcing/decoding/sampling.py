@@ -1,0 +1,179 @@
+"""From logits to choices: penalties, bans, truncation and noise, for every node of a draft.
+
+Whatever is set, the choice behind a text is a function of that text, the settings and the seed. So
+it is the same in every decoder, and the loop's test for equality is all that verification takes.
+
+Order and meaning follow transformers' `generate`; presence and frequency penalties, which it lacks,
+follow OpenAI's (answer tokens only). Shapes: N = nodes of the draft, V = vocabulary.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from jacobi_forcing.config import SamplingConfig, check
+from jacobi_forcing.decoding.draft import Draft
+from jacobi_forcing.decoding.gumbel import gumbel
+
+# From the text so far (prompt and answer ids) to the ids allowed next; None allows all.
+Constraint = Callable[[Sequence[int]], Sequence[int] | Tensor | None]
+# transformers' LogitsProcessor: ([rows, length] ids, [rows, V] scores) to [rows, V] scores. What it
+# makes of a row may depend on that row's ids only: rows are the nodes of one draft.
+Processor = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(SamplingConfig):
+    """How one request's tokens are chosen: what a command line can say, and what only code can.
+
+    Fields:
+        logit_bias: Added to the logits of these ids.
+        bad_words: Id sequences that must not appear.
+        constraint: Says which ids are allowed behind a text.
+        processors: transformers' LogitsProcessors that look at their own row only.
+        seed: Of the noise, 64 bits.
+    """
+
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    bad_words: Sequence[Sequence[int]] = ()
+    constraint: Constraint | None = None
+    processors: Sequence[Processor] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(all(len(ids) > 0 for ids in self.bad_words), "bad_words holds an empty sequence.")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a choice is the argmax of the model's own logits."""
+        same = {"seed": self.seed, "top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}
+        return self == Sampling(**same)
+
+
+GREEDY = Sampling()
+
+
+class Sampler:
+    """Chooses one request's tokens."""
+
+    def __init__(self, settings: Sampling, num_prompt: int, eos_ids: frozenset[int]):
+        self.settings = settings
+        self.num_prompt = num_prompt
+        self.eos_ids = sorted(eos_ids)
+
+    def choose(self, logits: Tensor, text: Sequence[int], draft: Draft) -> Tensor:
+        """Choose behind the committed text and behind each node of a draft.
+
+        Args:
+            logits: [N + 1, V], of the committed text and of each node; not changed.
+            text: Prompt and committed ids.
+            draft: N nodes.
+
+        Returns:
+            [N + 1] long.
+        """
+        used, ways = self.settings, [[], *(draft.way(n) for n in range(len(draft.tokens)))]
+        ways = [[draft.tokens[node] for node in way] for way in ways]
+        scores = self._processed(logits.float().clone(), text, ways)
+        if used.temperature == 0:
+            return scores.argmax(-1)
+        scores = truncated(scores / used.temperature, used.top_k, used.top_p, used.min_p)
+        lengths = torch.tensor([len(way) for way in ways], device=scores.device)
+        noise = gumbel(
+            used.seed, len(text) + torch.arange(max(map(len, ways)) + 1), scores.shape[1]
+        )
+        return (scores + noise.to(scores.device)[lengths]).argmax(-1)
+
+    def _processed(self, scores: Tensor, text: Sequence[int], ways: list[list[int]]) -> Tensor:
+        """Apply what depends on the text, to [N + 1, V] scores in place."""
+        used = self.settings
+        if used.repetition_penalty != 1:
+            held = _counts(scores, text, ways) > 0
+            scaled = torch.where(
+                scores < 0, scores * used.repetition_penalty, scores / used.repetition_penalty
+            )
+            scores = torch.where(held, scaled, scores)
+        if used.presence_penalty or used.frequency_penalty:
+            counts = _counts(scores, text[self.num_prompt :], ways)
+            scores -= used.presence_penalty * (counts > 0) + used.frequency_penalty * counts
+        for token, bias in used.logit_bias.items():
+            scores[:, token] += bias
+        num_answer = len(text) - self.num_prompt
+        for row, way in enumerate(ways):
+            if num_answer + len(way) < used.min_new_tokens:
+                scores[row, self.eos_ids] = -torch.inf
+            if used.bad_words or used.constraint is not None:
+                self._ban(scores[row], [*text, *way])
+        if used.processors:
+            _run(used.processors, scores, text, ways)
+        return scores
+
+    def _ban(self, scores: Tensor, text: list[int]) -> None:
+        """Forbid bad words' last tokens, and what a constraint does not allow, in [V] scores."""
+        for *start, last in self.settings.bad_words:
+            if text[len(text) - len(start) :] == start:
+                scores[last] = -torch.inf
+        if self.settings.constraint is None:
+            return
+        allowed = self.settings.constraint(text)
+        if allowed is not None:
+            mask = torch.ones_like(scores, dtype=torch.bool)
+            mask[torch.as_tensor(allowed, device=scores.device)] = False
+            scores.masked_fill_(mask, -torch.inf)
+
+
+def _counts(scores: Tensor, text: Sequence[int], ways: list[list[int]]) -> Tensor:
+    """Count every id in text + way: [N + 1, V] float."""
+    num_tokens = scores.shape[1]
+    common = torch.bincount(torch.tensor(list(text), dtype=torch.long), minlength=num_tokens)
+    counts = common.float().repeat(len(ways), 1)
+    rows = [row for row, way in enumerate(ways) for _ in way]
+    ids = [token for way in ways for token in way]
+    counts.index_put_(
+        (torch.tensor(rows, dtype=torch.long), torch.tensor(ids, dtype=torch.long)),
+        torch.tensor(1.0),
+        accumulate=True,
+    )
+    return counts.to(scores.device)
+
+
+def _run(
+    processors: Sequence[Processor], scores: Tensor, text: Sequence[int], ways: list[list[int]]
+) -> None:
+    """Run LogitsProcessors on texts of equal length together; changes `scores`."""
+    for length in sorted({len(way) for way in ways}):
+        rows = [row for row, way in enumerate(ways) if len(way) == length]
+        ids = torch.tensor([[*text, *ways[row]] for row in rows], device=scores.device)
+        found = scores[rows]
+        for processor in processors:
+            found = processor(ids, found)
+        scores[rows] = found
+
+
+def truncated(scores: Tensor, top_k: int, top_p: float, min_p: float) -> Tensor:
+    """Set the logits of tokens that are not to be drawn to -inf.
+
+    Args:
+        scores: [N, V], divided by the temperature.
+        top_k: 0 keeps all. Tokens as likely as the k-th are kept.
+        top_p: The token that crosses the threshold is kept, so one at least is.
+        min_p: 0 keeps all.
+
+    Returns:
+        [N, V].
+    """
+    if top_k:
+        least = scores.topk(min(top_k, scores.shape[-1])).values[:, -1:]
+        scores = scores.masked_fill(scores < least, -torch.inf)
+    if top_p < 1:
+        ordered, ids = scores.sort(descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        scores = scores.masked_fill((before >= top_p).gather(-1, ids.argsort(-1)), -torch.inf)
+    if min_p:
+        probs = scores.softmax(-1)
+        least = min_p * probs.amax(-1, keepdim=True)
+        scores = scores.masked_fill(probs < least, -torch.inf)
+    return scores

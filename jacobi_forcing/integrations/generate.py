@@ -1,0 +1,259 @@
+"""A drop-in for transformers' `generate`: the same call, the same ids, fewer forwards.
+
+    model.generate(**inputs, custom_generate=jacobi_forcing.generate, strategy="window")
+
+`generate` reads the settings, prepares processors, criteria and inputs as always, and then calls
+this instead of its own loop. It hands on only what stands in the signature by name.
+"""
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    RepetitionPenaltyLogitsProcessor,
+)
+from transformers.generation import GenerateDecoderOnlyOutput, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from jacobi_forcing.config import DecoderConfig, check
+from jacobi_forcing.decoding import Finished, Request, Sampling, decode, make_strategy, strategies
+from jacobi_forcing.decoding.stops import Stop, StopStrings
+from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.loading import refuse_stateful
+from jacobi_forcing.models.probe import probe
+
+_probed: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()  # so that each is probed once
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    logits_processor: LogitsProcessorList | None = None,
+    stopping_criteria: StoppingCriteriaList | None = None,
+    generation_config: GenerationConfig | None = None,
+    *,
+    strategy: str = DecoderConfig.strategy,
+    block_size: int = DecoderConfig.block_size,
+    max_blocks: int = DecoderConfig.max_blocks,
+    spawn_ratio: float = DecoderConfig.spawn_ratio,
+    pool_size: int = DecoderConfig.pool_size,
+    pool: str = DecoderConfig.pool,
+    branch_tokens: int = DecoderConfig.branch_tokens,
+    noise: str = DecoderConfig.noise,
+    seed: int | None = None,
+    jacobi_streamer: BaseStreamer | None = None,
+    jacobi_stop: Sequence[str] = (),
+    jacobi_tokenizer: PreTrainedTokenizerBase | None = None,
+    **model_kwargs: Any,
+) -> Tensor | GenerateDecoderOnlyOutput:
+    """Decode as `generate` would, several tokens per forward.
+
+    Greedy ids equal those of `generate`. Sampled ones follow the same law, but are those of `seed`
+    and the same for every decoder and batch size; row i takes seed + i.
+
+    Args:
+        model: Any causal LM that passes the probe.
+        input_ids: [B, L] long, padded on the left.
+        logits_processor: Prepared by `generate`; each may look at its own row only.
+        stopping_criteria: Prepared by `generate`.
+        generation_config: Prepared by `generate`.
+        strategy: This and the following, see DecoderConfig.
+        block_size: n.
+        max_blocks: K.
+        spawn_ratio: r.
+        pool_size: Of recycling.
+        pool: Of recycling.
+        branch_tokens: Of recycling.
+        noise: Of drafts.
+        seed: Of sampling; None draws one from torch's generator.
+        jacobi_streamer: A TextStreamer or the like, which `generate` does not hand on as `streamer`
+            to a callable; for one row.
+        jacobi_stop: Texts that end an answer, in place of `stop_strings`, whose `tokenizer`
+            `generate` does not hand on either.
+        jacobi_tokenizer: For jacobi_stop.
+        **model_kwargs: What else `generate` prepares: `attention_mask`, and a cache, which is
+            refused if it is filled.
+
+    Returns:
+        [B, longest] long, prompts included, padded on the right; in a GenerateDecoderOnlyOutput
+        where `return_dict_in_generate` is set.
+
+    Raises:
+        ConfigError: A way of decoding that this is not.
+        ModelError: The model fails the probe.
+    """
+    config = generation_config or model.generation_config
+    _refuse_other_ways(config, model_kwargs)
+    decoder = DecoderConfig(
+        strategy=strategy,
+        block_size=block_size,
+        max_blocks=max_blocks,
+        spawn_ratio=spawn_ratio,
+        pool_size=pool_size,
+        pool=pool,
+        branch_tokens=branch_tokens,
+        noise=noise,
+    )
+    check(
+        jacobi_streamer is None or len(input_ids) == 1,
+        f"jacobi_streamer takes one row, but input_ids has {len(input_ids)}.",
+    )
+    check(
+        not jacobi_stop or jacobi_tokenizer is not None,
+        "jacobi_stop needs jacobi_tokenizer, to know what tokens say.",
+    )
+    wrapped = _wrap(model, config)
+    stop = StopStrings(jacobi_tokenizer, jacobi_stop) if jacobi_stop else None
+    # Named in the signature, it would be taken from `generate`, which then makes another.
+    attention_mask = model_kwargs.get("attention_mask")
+    requests = _requests(
+        input_ids, attention_mask, logits_processor, stopping_criteria, stop, config, seed
+    )
+    answers = _decode(wrapped, decoder, requests, jacobi_streamer)
+    longest = max(map(len, answers))
+    padded = [[*answer, *[wrapped.pad_id] * (longest - len(answer))] for answer in answers]
+    added = torch.tensor(padded, dtype=input_ids.dtype, device=input_ids.device)
+    sequences = torch.cat([input_ids, added], dim=1)
+    if config.return_dict_in_generate:
+        return GenerateDecoderOnlyOutput(sequences=sequences)
+    return sequences
+
+
+def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
+    refused = {
+        "beam search (num_beams)": (config.num_beams or 1) > 1,
+        "contrastive search (penalty_alpha)": bool(config.penalty_alpha),
+        "DoLa (dola_layers)": getattr(config, "dola_layers", None) is not None,
+        "prompt lookup (prompt_lookup_num_tokens; ours is strategy='prompt-lookup')": bool(
+            config.prompt_lookup_num_tokens
+        ),
+        "output_scores": bool(config.output_scores),
+        "output_logits": bool(config.output_logits),
+        "output_attentions": bool(config.output_attentions),
+        "output_hidden_states": bool(config.output_hidden_states),
+        "input embeddings (inputs_embeds)": model_kwargs.get("inputs_embeds") is not None,
+    }
+    for name, found in refused.items():
+        check(not found, f"Jacobi decoding does not do {name}. Leave it out.")
+    past = model_kwargs.get("past_key_values")
+    check(
+        past is None or past.get_seq_length() == 0,
+        "past_key_values holds tokens already, but Jacobi decoding keeps a cache of its own. Leave "
+        "it out.",
+    )
+
+
+def _wrap(model: PreTrainedModel, config: GenerationConfig) -> CausalLM:
+    eos = config.eos_token_id
+    eos_ids = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+    pad_id = config.pad_token_id
+    if pad_id is None:
+        pad_id = eos_ids[0] if eos_ids else 0  # as generate chooses it
+    wrapped = CausalLM(model.config.model_type, model, None, frozenset(eos_ids), pad_id)
+    if model not in _probed:
+        refuse_stateful(wrapped.name, model)
+        probe(wrapped)
+        _probed.add(model)
+    return wrapped
+
+
+def _requests(
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    processors: LogitsProcessorList | None,
+    criteria: StoppingCriteriaList | None,
+    stop: Stop | None,
+    config: GenerationConfig,
+    seed: int | None,
+) -> list[Request]:
+    if seed is None:
+        seed = int(torch.randint(2**62, ()))
+    max_new_tokens = config.max_length - input_ids.shape[1]
+    requests = []
+    for index, row in enumerate(input_ids):
+        num_pad = 0 if attention_mask is None else int((attention_mask[index] == 0).sum())
+        check(
+            attention_mask is None or not attention_mask[index, :num_pad].any(),
+            f"row {index} is padded on the right or in the middle; decoder-only models need "
+            "padding_side='left'.",
+        )
+        sampling = Sampling(
+            # Processors divide by the temperature and truncate themselves.
+            temperature=1.0 if config.do_sample else 0.0,
+            processors=[_Padded(processors, index, row[:num_pad])] if processors else (),
+            seed=(seed + index) % 2**64,
+        )
+        rules = [_stop(criteria, row)] if criteria else []
+        rules += [stop] if stop is not None else []
+        prompt = row[num_pad:].tolist()
+        requests.append(Request(index, prompt, max_new_tokens, sampling, _any(rules)))
+    return requests
+
+
+class _Padded:
+    """Processors that see a row as `generate` shows it, padding included."""
+
+    def __init__(self, processors: LogitsProcessorList, row: int, padding: Tensor):
+        self.processors = LogitsProcessorList(_of_row(p, row) for p in processors)
+        self.padding = padding
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Process [rows, V] scores of [rows, length] ids."""
+        padding = self.padding.to(ids.device).expand(len(ids), -1)
+        return self.processors(torch.cat([padding, ids], dim=1), scores)
+
+
+def _of_row(processor: LogitsProcessor, row: int) -> LogitsProcessor:
+    """Give a processor that holds a number for every row of the batch the one of its row."""
+    ignored = getattr(processor, "prompt_ignore_length", None)
+    if isinstance(processor, RepetitionPenaltyLogitsProcessor) and isinstance(ignored, Tensor):
+        return RepetitionPenaltyLogitsProcessor(processor.penalty, int(ignored[row]))
+    return processor
+
+
+def _stop(criteria: StoppingCriteriaList, prompt: Tensor) -> Stop:
+    def is_met(answer: Sequence[int]) -> bool:
+        text = torch.cat([prompt, torch.tensor(answer, device=prompt.device)])
+        return bool(criteria(text[None], None).all())
+
+    return is_met
+
+
+def _any(rules: Sequence[Stop]) -> Stop:
+    return lambda answer: any(rule(answer) for rule in rules)
+
+
+def _decode(
+    model: CausalLM,
+    decoder: DecoderConfig,
+    requests: list[Request],
+    streamer: BaseStreamer | None,
+) -> list[list[int]]:
+    answers: dict[int, list[int]] = {}
+    longest = max(len(request.prompt_ids) + request.max_new_tokens for request in requests)
+    if streamer is not None:
+        streamer.put(torch.tensor(requests[0].prompt_ids))
+    for event in decode(
+        model,
+        requests,
+        lambda request: make_strategy(decoder, model.vocab_tokens, request.index),
+        batch_size=len(requests),
+        max_tokens=longest,
+        branch_tokens=strategies.branch_tokens(decoder),
+    ):
+        if isinstance(event, Finished):
+            answers[event.request] = event.answer_ids
+        elif streamer is not None:
+            streamer.put(torch.tensor(event.accepted))
+    if streamer is not None:
+        streamer.end()
+    return [answers[request.index] for request in requests]

@@ -1,0 +1,261 @@
+"""Sampled text is as definite as greedy text, and its law is the model's."""
+
+import dataclasses
+import random
+
+import pytest
+import torch
+from test_decoding import DECODERS, random_prompts
+from toys import EOS, VOCAB, toy_model
+from transformers import (
+    MinPLogitsWarper,
+    NoRepeatNGramLogitsProcessor,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from jacobi_forcing.config import DecoderConfig
+from jacobi_forcing.decoding import (
+    Finished,
+    Forward,
+    Request,
+    Sampling,
+    decode,
+    make_strategy,
+)
+from jacobi_forcing.decoding.draft import chain
+from jacobi_forcing.decoding.gumbel import gumbel, philox
+from jacobi_forcing.decoding.sampling import Sampler, truncated
+from jacobi_forcing.decoding.strategies import branch_tokens
+from jacobi_forcing.errors import ConfigError
+
+BANNED = [[5], [9, 11], [20, 21, 22]]
+ODD = [token for token in range(VOCAB) if token % 2 or token == EOS]
+SAMPLINGS = (
+    Sampling(temperature=1.0, seed=3),
+    Sampling(temperature=0.7, top_k=7, seed=2**64 - 1),
+    Sampling(temperature=1.3, top_p=0.8, min_p=0.02, seed=9),
+    Sampling(temperature=0.9, repetition_penalty=1.4, frequency_penalty=0.3, seed=1),
+    Sampling(presence_penalty=0.8, min_new_tokens=25),
+    Sampling(temperature=1.0, logit_bias={7: 4.0, 8: -5.0}, bad_words=BANNED, seed=4),
+    Sampling(temperature=1.0, constraint=lambda text: ODD if text[-1] % 3 else None, seed=5),
+    Sampling(temperature=0.8, processors=[NoRepeatNGramLogitsProcessor(2)], seed=6),
+)
+
+
+def run(model, prompts, samplings, batch_size=4, num_tokens=40, **decoder):
+    config = DecoderConfig(**({"block_size": 6} | decoder))
+    pairs = zip(prompts, samplings, strict=True)
+    events = list(
+        decode(
+            model,
+            [
+                Request(i, prompt, num_tokens, used, (), True)
+                for i, (prompt, used) in enumerate(pairs)
+            ],
+            lambda request: make_strategy(config, model.vocab_tokens, request.index),
+            batch_size=batch_size,
+            max_tokens=max(map(len, prompts)) + num_tokens,
+            branch_tokens=branch_tokens(config),
+        )
+    )
+    finished = sorted((e for e in events if isinstance(e, Finished)), key=lambda e: e.request)
+    return [f.answer_ids for f in finished], [e for e in events if isinstance(e, Forward)]
+
+
+def test_philox_gives_the_published_words():
+    """Known answers of Random123, the authors' library, for philox4x32-10."""
+    ones, pi = 0xFFFFFFFF, (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
+    known = {
+        ((0, 0, 0, 0), 0): (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+        ((ones,) * 4, 2**64 - 1): (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+        (pi, 0x299F31D0A4093822): (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    }
+    for (counter, key), words in known.items():
+        found = philox(tuple(torch.tensor(word) for word in counter), key)
+        assert tuple(map(int, found)) == words
+
+
+def test_noise_of_a_position_does_not_depend_on_what_it_is_asked_with():
+    alone = torch.cat([gumbel(5, torch.tensor([p]), 50) for p in range(20)])
+    assert torch.equal(gumbel(5, torch.arange(20), 50), alone)
+    assert torch.equal(gumbel(5, torch.arange(20), 13), alone[:, :13])
+    assert not torch.equal(gumbel(6, torch.arange(20), 50), alone)
+    assert len(alone.unique()) > 990
+    # Of a Gumbel number: mean 0.5772, variance pi^2 / 6.
+    many = gumbel(1, torch.arange(200), 1000)
+    assert abs(float(many.mean()) - 0.5772) < 0.01
+    assert abs(float(many.var()) - 1.6449) < 0.03
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma2"])
+def test_a_seed_gives_the_same_ids_with_every_decoder_and_batch_size(family):
+    model = toy_model(family)
+    prompts = random_prompts(11, len(SAMPLINGS))
+    right, _ = run(model, prompts, SAMPLINGS, 1, strategy="autoregressive")
+    assert len({tuple(answer) for answer in right}) == len(right)
+    num_guessed = 0
+    for decoder in DECODERS:
+        for batch_size in (1, 3, 8):
+            found, forwards = run(model, prompts, SAMPLINGS, batch_size, **decoder)
+            assert found == right, (decoder, batch_size)
+            num_guessed += sum(len(event.path) for event in forwards)
+    assert num_guessed > 100
+    others = [dataclasses.replace(used, seed=used.seed ^ 7) for used in SAMPLINGS]
+    changed, _ = run(model, prompts, others, strategy="window")
+    for used, before, after in zip(SAMPLINGS, right, changed, strict=True):
+        assert (before != after) == (used.temperature > 0)
+
+
+def test_a_continued_answer_is_the_answer_that_was_not_interrupted():
+    """Noise belongs to the place in the sequence, wherever the prompt ends."""
+    model = toy_model()
+    (prompt,) = random_prompts(12, 1)
+    used = [Sampling(temperature=1.0, seed=8)]
+    ((*answer,),), _ = run(model, [prompt], used)
+    for cut in (1, 7, 12):
+        (rest,), _ = run(model, [prompt + answer[:cut]], used, num_tokens=40 - cut)
+        assert rest == answer[cut:]
+
+
+@pytest.mark.parametrize("decoder", ["autoregressive", "window"])
+def test_greedy_text_with_penalties_and_bans_is_that_of_generate(decoder):
+    model = toy_model()
+    prompts = random_prompts(13, 8)
+    settings = [
+        ({"repetition_penalty": 1.5}, {"repetition_penalty": 1.5}),
+        ({"bad_words": BANNED}, {"bad_words_ids": BANNED}),
+        ({"min_new_tokens": 30}, {"min_new_tokens": 30}),
+        ({"logit_bias": {6: 9.0}}, {"sequence_bias": [[[6], 9.0]]}),
+    ]
+    changed = 0
+    for mine, theirs in settings:
+        found, _ = run(model, prompts, [Sampling(**mine)] * len(prompts), strategy=decoder)
+        plain, _ = run(model, prompts, [Sampling()] * len(prompts))
+        changed += found != plain
+        for prompt, answer in zip(prompts, found, strict=True):
+            ids = torch.tensor([prompt])
+            mask, options = torch.ones_like(ids), {"do_sample": False, "max_new_tokens": 40}
+            text = model.network.generate(ids, attention_mask=mask, **options, **theirs)
+            assert text[0, len(prompt) :].tolist() == answer, mine
+    assert changed >= 3
+
+
+def test_truncation_keeps_what_transformers_keeps():
+    scores = torch.randn(200, 40, generator=torch.Generator().manual_seed(0)) * 3
+    scores[:20, :10] = 1.0  # ties
+    for settings, warper in (
+        ({"top_k": 5}, TopKLogitsWarper(5)),
+        ({"top_p": 0.6}, TopPLogitsWarper(0.6)),
+        ({"top_p": 0.05}, TopPLogitsWarper(0.05)),
+        ({"min_p": 0.1}, MinPLogitsWarper(0.1)),
+    ):
+        found = truncated(scores, **({"top_k": 0, "top_p": 1.0, "min_p": 0.0} | settings))
+        kept, theirs = found.isfinite(), warper(None, scores.clone()).isfinite()
+        # Among equals on the border of top-p, any may stay; how many is what counts.
+        assert torch.equal(kept.sum(-1), theirs.sum(-1)), settings
+        assert torch.equal(kept[20:], theirs[20:]), settings
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.5},
+        {"temperature": 2.0, "top_k": 5},
+        {"temperature": 1.0, "top_p": 0.7},
+        {"temperature": 0.8, "min_p": 0.1},
+    ],
+    ids=str,
+)
+def test_drawn_tokens_follow_the_exact_law(settings, record_property):
+    """Pearson's chi-square over 20,000 positions of one seed, against the exact probabilities."""
+    num_tokens, num_draws = 12, 20_000
+    logits = torch.randn(num_tokens, generator=torch.Generator().manual_seed(1)) * 1.5
+    used = Sampling(**settings, seed=123)
+    sampler = Sampler(used, 1, frozenset())
+    # Drafts of equal logits, place after place.
+    counts = torch.zeros(num_tokens)
+    for start in range(0, num_draws, 500):
+        found = sampler.choose(logits.expand(500, -1), [2] * (start + 1), chain([2] * 499))
+        counts += torch.bincount(found, minlength=num_tokens)
+    assert int(counts.sum()) == num_draws
+    limits = {"top_k": used.top_k, "top_p": used.top_p, "min_p": used.min_p}
+    law = truncated(logits[None] / used.temperature, **limits).softmax(-1)[0].double()
+    possible = law > 0
+    assert counts[~possible].sum() == 0
+    expected = law[possible] * num_draws
+    assert float(expected.min()) > 5
+    statistic = float(((counts[possible] - expected) ** 2 / expected).sum())
+    freedom = int(possible.sum()) - 1
+    p_value = chi_square_tail(statistic, freedom)
+    record_property("p_value", p_value)
+    assert p_value > 0.001
+    # And it can fail: the law of another temperature is refused.
+    other = torch.where(possible, law**0.6, 0.0)
+    expected = (other / other.sum())[possible] * num_draws
+    statistic = float(((counts[possible] - expected) ** 2 / expected).sum())
+    assert chi_square_tail(statistic, freedom) < 0.001
+
+
+def chi_square_tail(statistic, freedom):
+    """Give P(chi-square > statistic): the regularised upper incomplete gamma function."""
+    halves = torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)
+    return float(torch.special.gammaincc(*halves))
+
+
+def test_log_probabilities_are_the_models_own():
+    model = toy_model()
+    prompts = random_prompts(14, 3)
+    used = [Sampling(), Sampling(temperature=1.0, seed=2), Sampling(repetition_penalty=1.3)]
+    answers, forwards = run(model, prompts, used, strategy="multiblock", pool_size=3)
+    for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        found = [p for e in forwards if e.request == index for p in e.logprobs]
+        logits = model.network(torch.tensor([prompt + answer])).logits[0]
+        right = logits[len(prompt) - 1 : -1].log_softmax(-1)[range(len(answer)), answer]
+        torch.testing.assert_close(torch.tensor(found), right, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *(("top_p", 0.0), ("top_p", 1.1), ("temperature", -1.0), ("temperature", float("nan"))),
+        *(("seed", 2**64), ("seed", -1), ("min_p", 2.0), ("top_k", -1)),
+        *(("repetition_penalty", 0.0), ("bad_words", [[]])),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(setting, value):
+    with pytest.raises(ConfigError, match=setting.replace("_", ".")):
+        Sampling(**{setting: value})
+
+
+def test_rows_that_join_and_leave_in_any_order_keep_their_ids():
+    """Random requests, settings and cancellations; every row as it is alone."""
+    from jacobi_forcing.decoding import DecodingLoop
+
+    model = toy_model()
+    rng = random.Random(5)
+    prompts = random_prompts(15, 40)
+    used = [rng.choice(SAMPLINGS + (Sampling(),) * 4) for _ in prompts]
+    right, _ = run(model, prompts, used, 1, num_tokens=30, strategy="autoregressive")
+    loop = DecodingLoop(model, batch_size=5, max_tokens=80, branch_tokens=40)
+    waiting, events, cancelled = list(range(len(prompts))), [], set()
+    while waiting or not loop.is_idle:
+        while waiting and loop.num_free and rng.random() < 0.6:
+            index = waiting.pop(rng.randrange(len(waiting)))
+            decoder = DecoderConfig(block_size=rng.randint(2, 12), **rng.choice(DECODERS))
+            strategy = make_strategy(decoder, model.vocab_tokens, index)
+            loop.add(Request(index, prompts[index], 30, used[index]), strategy)
+        if rng.random() < 0.1:
+            loop.cancel(rng.randrange(len(prompts)))  # which may not be there
+        if rng.random() < 0.1 and events:
+            loop.cancel(events[-1].request)
+        events += loop.step()
+    finished = {e.request: e for e in events if isinstance(e, Finished)}
+    assert sorted(finished) == list(range(len(prompts)))
+    for index, event in finished.items():
+        cancelled.update({index} if event.reason == "cancelled" else ())
+        assert event.answer_ids == right[index][: len(event.answer_ids)]
+        if event.reason != "cancelled":
+            assert event.answer_ids == right[index]
+    assert 2 < len(cancelled) < 35
