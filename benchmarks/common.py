@@ -21,6 +21,12 @@ RESULTS = Path(__file__).parent / "results"
 LOOKUP = DecoderConfig(strategy="prompt-lookup", block_size=11)  # 3-grams, 10 tokens
 
 
+def all_decoders(block_sizes: Sequence[int]) -> list[DecoderConfig]:
+    """List what a table shows beside AR."""
+    pairs = [(n, strategy) for n in block_sizes for strategy in ("jacobi", "window")]
+    return [LOOKUP, *(DecoderConfig(strategy=name, block_size=n) for n, name in pairs)]
+
+
 class Measured(NamedTuple):
     """One decoder of one model."""
 
@@ -33,7 +39,7 @@ class Measured(NamedTuple):
 def measure(
     model: CausalLM,
     prompts: Sequence[Sequence[int]],
-    block_sizes: Sequence[int],
+    decoders: Sequence[DecoderConfig],
     *,
     max_new_tokens: int,
     num_timed: int,
@@ -42,14 +48,9 @@ def measure(
     """Count forwards over all prompts in batches, and time an even choice of them at batch 1.
 
     What a forward settles does not depend on the rows beside it, so counts need no batch of one;
-    times do.
+    times do. AR comes first, whatever is asked for.
     """
-    decoders = [AUTOREGRESSIVE, LOOKUP]
-    decoders += [
-        DecoderConfig(strategy=strategy, block_size=n)
-        for n in block_sizes
-        for strategy in ("jacobi", "window")
-    ]
+    decoders = [AUTOREGRESSIVE, *decoders]
     every = max(1, len(prompts) // num_timed)
     few = list(prompts)[::every]
     counted = []

@@ -1,14 +1,17 @@
 """Models x decoders on the held-out bundled problems, every decoder beside AR of the same model.
 
-python benchmarks/decoders.py --name ladder --problems 500 base=tiny-base forced=tiny-forced
+    python benchmarks/decoders.py tiny-base=tiny-base tiny-forced=tiny-forced --between ROUND=FOLDER
+
+Models given with --between stand between the first model and the others, with AR and window only.
 """
 
 import argparse
 
 import torch
-from common import Measured, figures, measure, save
+from common import Measured, all_decoders, figures, measure, save
 
 from jacobi_forcing import problems
+from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.compare import wilson
 from jacobi_forcing.decoding.measure import Decoded
 from jacobi_forcing.models import load_model
@@ -39,6 +42,7 @@ def main() -> None:
     """Measure and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="LABEL=MODEL")
+    parser.add_argument("--between", nargs="*", default=[], metavar="LABEL=MODEL")
     parser.add_argument("--name", default="ladder", help="results/NAME.json")
     parser.add_argument("--problems", type=int, default=500, help="of each kind")
     parser.add_argument("--timed", type=int, default=100, help="problems timed at batch 1")
@@ -49,7 +53,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     chosen = [p for kind in problems.KINDS for p in problems.held_out(kind, args.problems)]
     rows = []
-    for labelled in args.models:
+    first, *others = args.models
+    few = [DecoderConfig(strategy="window", block_size=n) for n in args.block_sizes]
+    for labelled in [first, *args.between, *others]:
         label, _, name = labelled.partition("=")
         model = load_model(name)
         probe(model)
@@ -57,7 +63,7 @@ def main() -> None:
         for found in measure(
             model,
             prompts,
-            args.block_sizes,
+            few if labelled in args.between else all_decoders(args.block_sizes),
             max_new_tokens=args.max_new_tokens,
             num_timed=args.timed,
             label=label,

@@ -78,8 +78,8 @@ def main() -> None:
                         "model": name,
                         **decoder.__dict__,
                         "tokens_per_forward": found.tokens_per_forward,
-                        "guesses_per_forward": found.num_proposed / sum(found.num_forwards),
-                        "recycled_per_forward": found.num_recycled / sum(found.num_forwards),
+                        "guesses_per_forward": sum(found.num_proposed) / sum(found.num_forwards),
+                        "recycled_per_forward": sum(found.num_recycled) / sum(found.num_forwards),
                         "num_mismatches": sum(
                             a != b for a, b in zip(found.answers, right, strict=True)
                         ),

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 import torch
-from common import figures, measure, save
+from common import all_decoders, figures, measure, save
 
 from jacobi_forcing.decoding.measure import distinct_ngrams, negative_log_likelihood
 from jacobi_forcing.decoding.sample import sample_prompts
@@ -54,7 +54,7 @@ def main() -> None:
         found = measure(
             model,
             prompts,
-            [args.block_size],
+            all_decoders([args.block_size]),
             max_new_tokens=args.max_new_tokens,
             num_timed=args.timed,
             label=Path(name).name,

@@ -17,8 +17,8 @@ class Decoded(NamedTuple):
 
     answers: list[list[int]]  # ids, the EOS included where there is one
     num_forwards: list[int]  # per prompt, the prefill included
-    num_proposed: int  # guesses in all forwards, branches included
-    num_recycled: int  # right ones that only a branch had
+    num_proposed: list[int]  # per prompt, guesses in all forwards, branches included
+    num_recycled: list[int]  # per prompt, right ones that only a branch had
 
     @property
     def num_tokens(self) -> int:
@@ -54,13 +54,13 @@ def decode_all(
         branch_tokens=branch_tokens(decoder),
     )
     answers: dict[int, Finished] = {}
-    num_proposed = num_recycled = 0
+    num_proposed, num_recycled = [0] * len(prompts), [0] * len(prompts)
     for event in events:
         if isinstance(event, Finished):
             answers[event.request] = event
         else:
-            num_proposed += event.num_proposed
-            num_recycled += event.num_recycled
+            num_proposed[event.request] += event.num_proposed
+            num_recycled[event.request] += event.num_recycled
     ordered = [answers[i] for i in range(len(prompts))]
     return Decoded(
         [f.answer_ids for f in ordered],
