@@ -98,6 +98,21 @@ def collecting() -> str:
     result = read("collect_throughput")
     rows = [
         [
+            str(row["batch_size"]),
+            f"{row['tokens_per_second']:.0f} ({row['lowest']:.0f} to {row['highest']:.0f})",
+            f"{row['times_one_at_a_time']:.1f}x",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["prompts together", "tokens per second", "against one at a time"]
+    return markdown(header, rows) + "\n\nSource: " + source(result, "collect_throughput")
+
+
+def collect_stage() -> str:
+    """The whole collect stage, states and answers, against one prompt at a time."""
+    result = read("collect_stage")
+    rows = [
+        [
             Path(row["model"]).name,
             row["record"],
             str(row["batch_size"]),
@@ -113,7 +128,7 @@ def collecting() -> str:
         f"The whole `jacobi collect` of {result['num_prompts']} prompts, block size "
         f"{result['block_size']}, {result['dtype']}; median (lowest to highest). Source: "
     )
-    return markdown(header, rows) + "\n\n" + note + source(result, "collect_throughput")
+    return markdown(header, rows) + "\n\n" + note + source(result, "collect_stage")
 
 
 def ablation() -> str:
@@ -214,6 +229,7 @@ TABLES: dict[str, Callable[[], str]] = {
         ladder,
         stories,
         collecting,
+        collect_stage,
         ablation,
         architectures,
         multiblock,
