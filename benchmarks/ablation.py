@@ -28,7 +28,7 @@ VARIANTS: dict[str, tuple[dict, dict]] = {
     "window 16": ({"window": 16}, {}),
     "teacher frozen": ({}, {"teacher": "frozen"}),
     "teacher fixed-point": ({}, {"teacher": "fixed-point"}),
-    "reach 8": ({}, {"consistency_reach": 8}),
+    "reach 4": ({}, {"consistency_reach": 4}),
     "clean-context, online states": ({}, {"mask": "clean-context", "states": "online"}),
 }
 

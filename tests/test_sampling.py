@@ -96,7 +96,7 @@ def test_a_seed_gives_the_same_ids_with_every_decoder_and_batch_size(family):
     assert len({tuple(answer) for answer in right}) == len(right)
     num_guessed = 0
     for decoder in DECODERS:
-        for batch_size in (1, 3, 8):
+        for batch_size in (1, 5):
             found, forwards = run(model, prompts, SAMPLINGS, batch_size, **decoder)
             assert found == right, (decoder, batch_size)
             num_guessed += sum(len(event.path) for event in forwards)

@@ -12,7 +12,7 @@ from jacobi_forcing.decoding.draft import ROOT, chain, grow, settle
 from jacobi_forcing.decoding.strategies import branch_tokens
 
 VOCAB, EOS = 12, 1
-many = settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+many = settings(max_examples=600, deadline=None, derandomize=True, database=None)
 
 tokens = st.integers(2, VOCAB - 1)
 prompts = st.lists(tokens, min_size=1, max_size=8)
