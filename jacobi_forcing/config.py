@@ -278,6 +278,12 @@ class TrainConfig(_Machine):
     mask: str = option("noise-conditioned", "what noisy blocks see before them", MASKS)
     ar_weight: float = option(10.0, "weight of the AR loss beside the consistency loss (w)")
     ar_on_prompt: bool = option(False, "count prompt tokens in the AR loss, as the reference does")
+    ar_teacher: str = option(
+        "fixed-point",
+        "who the clean stream learns from: the bare tokens of the fixed point (the paper's way), "
+        "or every token's whole distribution under the model as it was",
+        ("fixed-point", "frozen"),
+    )
     consistency_from: str = option(
         "first-difference",
         "which tokens of a noisy block learn: from its first wrong one on, or all",
@@ -337,16 +343,9 @@ class AverageConfig(_Base):
     out: str = needed("folder for the checkpoint")
     dtype: str = option("float32", "type of the saved weights", ("float32", "bfloat16", "float16"))
 
-    @property
-    def parts(self) -> list[tuple[str, float]]:
-        """Every model's name and weight."""
-        names = [name.strip() for name in self.models.split(",")]
-        try:
-            weights = [float(weight) for weight in self.weights.split(",")]
-        except ValueError:
-            raise ConfigError(
-                f"--weights is {self.weights!r}, must be numbers separated by commas."
-            ) from None
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names, weights = self.names, self.numbers
         check(
             len(weights) == len(names) > 1 and all(names),
             f"--models names {len(names)} and --weights {len(weights)}; needed are two or more of "
@@ -356,7 +355,21 @@ class AverageConfig(_Base):
             all(0 <= w <= 1 for w in weights) and abs(sum(weights) - 1) < 1e-6,
             f"--weights is {self.weights!r}, must be from 0 to 1 and make 1 together.",
         )
-        return list(zip(names, weights, strict=True))
+
+    @property
+    def names(self) -> list[str]:
+        """Every model's name."""
+        return [name.strip() for name in self.models.split(",")]
+
+    @property
+    def numbers(self) -> list[float]:
+        """Every model's weight."""
+        try:
+            return [float(weight) for weight in self.weights.split(",")]
+        except ValueError:
+            raise ConfigError(
+                f"--weights is {self.weights!r}, must be numbers separated by commas."
+            ) from None
 
 
 @dataclass(frozen=True, kw_only=True)

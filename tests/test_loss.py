@@ -138,3 +138,20 @@ def test_without_a_teacher_the_tokens_of_the_fixed_point_are_the_targets(example
     assert float(found.consistency) == pytest.approx(expected, rel=1e-5)
     assert int(found.agreement) == agreement
     assert expected > 0
+
+
+def test_a_teacher_of_the_clean_stream_gives_whole_distributions_as_targets(example):
+    logits, targets, index, teacher = example
+    found = losses(logits, targets, index, teacher, teacher)
+    expected = 0.0
+    for row, place in (targets != IGNORED).nonzero().tolist():
+        probs, log_probs = teacher[row, place].softmax(-1), logits[row, place].log_softmax(-1)
+        expected -= sum(float(probs[v] * log_probs[v]) for v in range(VOCAB))
+    assert float(found.ar) == pytest.approx(expected, rel=1e-5)
+    same = losses(logits, targets, index, teacher)
+    assert torch.equal(found.consistency, same.consistency)
+    assert float(same.ar) != pytest.approx(expected, rel=1e-2)
+    # A model that has not moved yet has nothing to learn from itself.
+    still = logits.clone().requires_grad_()
+    losses(still, targets, index, teacher, logits).ar.backward()
+    assert still.grad.abs().max() < 1e-6

@@ -16,6 +16,7 @@ from packs import (
     write_trajectories,
 )
 from safetensors.torch import load_file
+from torch.nn.functional import one_hot
 from toys import PAD, save_toy, tiny_network, toy_model
 from transformers import TrainerCallback, TrainingArguments
 
@@ -59,6 +60,8 @@ def make_trainer(tmp_path, network, sequences, *, callbacks=(), pad_id=PAD, **op
         "ar_weight": 2.0,
         "consistency_weight": 1.0,
         "teacher": "self",
+        "ar_teacher": "fixed-point",
+        "frozen": None,
         "nan_gradients": "stop",
         "decoder_test": lambda network: {"score": 0.0},
     }
@@ -115,7 +118,7 @@ def alone(sequences):
     return [collator()([s]) for s in sequences]
 
 
-def slow_sums(network, batch, teacher=None):
+def slow_sums(network, batch, teacher=None, ar_teacher=None):
     """Both losses of a batch of one, from plain causal forwards and a loop over tokens.
 
     The noisy stream's context is all earlier noisy blocks: `noise-conditioned`.
@@ -123,7 +126,8 @@ def slow_sums(network, batch, teacher=None):
     ids, index = batch["input_ids"][0], batch["teacher_index"][0]
     prompt, clean, noisy = (batch["stream"][0] == s for s in (0, 2, 1))
     rows = {}
-    for stream, model in ((clean, network), (noisy, network), (clean, teacher or network)):
+    models = (network, network, teacher or network, ar_teacher or network)
+    for stream, model in zip((clean, noisy, clean, clean), models, strict=True):
         text = torch.cat([ids[prompt], ids[stream]])
         logits = model(input_ids=text[None], use_cache=False).logits[0]
         where = torch.cat([prompt.nonzero()[:, 0], stream.nonzero()[:, 0]]).tolist()
@@ -131,7 +135,10 @@ def slow_sums(network, batch, teacher=None):
     ar = consistency = torch.zeros(())
     for place, target in enumerate(batch["ar_targets"][0].tolist()):
         if target != IGNORED:
-            ar = ar - rows[0][place].log_softmax(-1)[target]
+            probs = one_hot(torch.tensor(target), len(rows[0][place])).float()
+            if ar_teacher is not None:
+                probs = rows[3][place].detach().softmax(-1)
+            ar = ar - (probs * rows[0][place].log_softmax(-1)).sum()
     for place, taught_by in enumerate(index.tolist()):
         if taught_by >= 0:
             probs = rows[2][taught_by].detach().softmax(-1)
@@ -139,11 +146,11 @@ def slow_sums(network, batch, teacher=None):
     return ar, consistency
 
 
-def slow_loss(network, sequences, ar_weight, teacher=None):
+def slow_loss(network, sequences, ar_weight, teacher=None, ar_teacher=None):
     """Both losses as token means over all sequences."""
     batches = alone(sequences)
     counts = sum(token_counts(b["ar_targets"], b["teacher_index"]) for b in batches)
-    sums = [slow_sums(network, b, teacher) for b in batches]
+    sums = [slow_sums(network, b, teacher, ar_teacher) for b in batches]
     ar, consistency = (sum(parts) for parts in zip(*sums, strict=True))
     return ar_weight * ar / counts[0] + consistency / counts[1]
 
@@ -248,16 +255,19 @@ def test_both_losses_and_the_agreement_are_logged_as_token_means_of_the_step(tmp
         assert 0 < line["agreement"] < 0.5
 
 
-def test_a_frozen_teacher_teaches_stays_as_it_is_and_gets_no_gradient(tmp_path):
+@pytest.mark.parametrize("streams", [["teacher"], ["ar_teacher"], ["teacher", "ar_teacher"]])
+def test_a_frozen_teacher_teaches_stays_as_it_is_and_gets_no_gradient(tmp_path, streams):
     sequences = uneven_sequences()
     network, teacher = tiny_network(), tiny_network(seed=1)
-    expected = gradient(slow_loss(network, sequences, 2.0, teacher), network)
+    taught_by = dict.fromkeys(streams, teacher)
+    expected = gradient(slow_loss(network, sequences, 2.0, **taught_by), network)
     own = gradient(slow_loss(network, sequences, 2.0), network)
     assert (expected - own).abs().max() > 0.01
     before, taught = parameters(network), parameters(teacher)
     snapshots = Snapshots()
     options = {"per_device_train_batch_size": 4, "max_steps": 3, "callbacks": [snapshots]}
-    make_trainer(tmp_path, network, sequences, teacher=teacher, **options).train()
+    options |= {"frozen": teacher} | dict.fromkeys(streams, "frozen")
+    make_trainer(tmp_path, network, sequences, **options).train()
     moved = (before - snapshots.parameters[1]) / 0.1
     assert torch.allclose(moved, expected, atol=1e-5)
     assert torch.equal(parameters(teacher), taught)

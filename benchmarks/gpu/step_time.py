@@ -26,7 +26,7 @@ def main() -> None:
                 ids = [prompt[:width]] * batch
 
                 def step(ids=ids, width=width, forward=forward, batch=batch):
-                    forward.greedy(0, ids, [width] * batch)
+                    forward.logits(0, ids, width).argmax(-1).tolist()
 
                 timing = seconds(step, on, repeats=4 if args.smoke else 20)
                 row = {"model": size, "batch": batch, "context": context, "width": width, **timing}

@@ -258,10 +258,10 @@ def _choose(rows: list[_Row], logits: Tensor) -> list[list[int]]:
         Per row, 1 + nodes ids.
     """
     choices = logits.argmax(-1)
-    for row, scores, chosen in zip(rows, logits, choices, strict=True):
+    for number, row in enumerate(rows):
         if row.sampler is not None:
-            num = len(row.draft.tokens) + 1
-            chosen[-num:] = row.sampler.choose(scores[-num:], row.ids, row.draft)
+            own = slice(-len(row.draft.tokens) - 1, None)
+            choices[number, own] = row.sampler.choose(logits[number, own], row.ids, row.draft)
     every = choices.tolist()  # the step's only wait for the device
     return [one[-len(row.draft.tokens) - 1 :] for row, one in zip(rows, every, strict=True)]
 

@@ -39,7 +39,7 @@ class Strategy(Protocol):
 
         Args:
             accepted: Tokens settled by it, at least one.
-            tail: The model's choices for the places behind them (`draft.next_state`); empty when
+            tail: The model's choices for the places behind them (`draft.settle`); empty when
                 every guess was right.
         """
 

@@ -26,9 +26,8 @@ class Branches(NamedTuple):
 class RaggedForward:
     """A model, its cache, and the number of verified tokens of each cache row.
 
-    Rows 0 .. num_rows - 1 have room for `num_slots` tokens each. The caller appends tokens with
-    `__call__`, which writes them behind the row's verified ones, and then moves `lengths[row]`
-    forward over those that turned out right.
+    Rows 0 .. num_rows - 1 have room for `num_slots` tokens each. `logits` writes tokens behind a
+    row's verified ones; `keep` then verifies those that turned out right.
     """
 
     def __init__(self, model: CausalLM, num_rows: int, num_slots: int):
@@ -85,18 +84,6 @@ class RaggedForward:
             use_cache=True,
             num_outputs=num_outputs,
         )
-
-    def greedy(
-        self,
-        first_row: int,
-        inputs: Sequence[Sequence[int]],
-        num_outputs: Sequence[int],
-        branches: Sequence[Branches | None] | None = None,
-    ) -> list[list[int]]:
-        """Like `logits`, but the argmax ids of the last num_outputs[i] positions of each row i."""
-        logits = self.logits(first_row, inputs, max(num_outputs), branches)
-        choices = logits.argmax(dim=-1).tolist()  # the step's only device-to-host sync
-        return [row[len(row) - n :] for row, n in zip(choices, num_outputs, strict=True)]
 
     @torch.inference_mode()
     def keep(self, row: int, num_chain: int, rest: Sequence[int]) -> None:

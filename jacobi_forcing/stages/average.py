@@ -1,5 +1,6 @@
 """average: a model between models, by the weighted mean of their weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,22 +27,30 @@ def run(config: AverageConfig) -> Path:
         JacobiForcingError: Bad weights, or models that are not of one kind.
     """
     out = Path(config.out)
-    parts = [
-        (load_model(name, device="cpu", dtype="float32"), weight) for name, weight in config.parts
-    ]
-    first = parts[0][0]
-    for model, _ in parts:
-        _check_kind(first, model)
-    weights = {model.name: model.weights_fingerprint() for model, _ in parts}
-    claim(out, run_record(config)["settings"] | {"inputs": weights}, free=("out",))
-    mean: dict[str, Tensor] = {}
-    for model, weight in parts:
-        for name, tensor in model.network.state_dict().items():
-            mean[name] = mean.get(name, 0) + weight * tensor
+    models = [load_model(name, device="cpu", dtype="float32") for name in config.names]
+    first = models[0]
+    inputs = {model.name: model.weights_fingerprint() for model in models}
+    mean = mean_weights(models, config.numbers)
+    record = run_record(config, inputs=inputs)
+    claim(out, record["settings"] | {"inputs": inputs}, free=("out",))
     first.network.load_state_dict(mean)
     save_model(out, first, first.network.to(getattr(torch, config.dtype)))
-    write_json(out / RECORD, run_record(config, inputs=weights))
+    write_json(out / RECORD, record)
     return out
+
+
+def mean_weights(models: Sequence[CausalLM], numbers: Sequence[float]) -> dict[str, Tensor]:
+    """Give the weights by name, each the sum of the models' own times their numbers.
+
+    Raises:
+        DataError: The models are not of one kind.
+    """
+    mean: dict[str, Tensor] = {}
+    for model, number in zip(models, numbers, strict=True):
+        _check_kind(models[0], model)
+        for name, tensor in model.network.state_dict().items():
+            mean[name] = mean.get(name, 0) + number * tensor
+    return mean
 
 
 def _check_kind(first: CausalLM, model: CausalLM) -> None:

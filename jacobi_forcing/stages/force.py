@@ -23,7 +23,7 @@ from jacobi_forcing.config import (
 from jacobi_forcing.data.files import read_json
 from jacobi_forcing.data.record import RECORD, refuse_change
 from jacobi_forcing.data.trajectories import MANIFEST
-from jacobi_forcing.errors import ConfigError, DataError
+from jacobi_forcing.errors import DataError
 from jacobi_forcing.stages import average, collect, evaluate, pack, train
 
 _STAGES = {
@@ -171,15 +171,12 @@ def _resolve_average(
         "start and of each round's model.",
     )
     out = Path(recipe["out"]) / "average"
-    config = AverageConfig(
-        models=",".join([recipe["model"], *(stages.train.out for stages in rounds)]),
-        weights=",".join(map(str, weights)),
-        out=str(out),
-    )
-    try:
-        config.parts  # noqa: B018 - refused before anything is run
-    except ConfigError as error:
-        raise ConfigError(f"{where}: average: {error}") from None
+    wires = {
+        "models": ",".join([recipe["model"], *(stages.train.out for stages in rounds)]),
+        "weights": ",".join(map(str, weights)),
+        "out": str(out),
+    }
+    config = from_mapping(AverageConfig, wires, f"{where}: average")
     if "evaluate" not in recipe:
         return config, None
     wires = {"model": str(out), "report": str(out / "report.json")}

@@ -197,9 +197,9 @@ def _make_trainer(
     import copy
 
     set_seed(config.seed)
-    teacher = config.teacher
-    if teacher == "frozen":
-        teacher = copy.deepcopy(model.network).eval().requires_grad_(False)
+    frozen = None
+    if "frozen" in (config.teacher, config.ar_teacher):
+        frozen = copy.deepcopy(model.network).eval().requires_grad_(False)
     on_cpu = model.device.type == "cpu"
     periodic = config.eval_steps > 0
     save_steps = config.save_steps or config.eval_steps or 500
@@ -266,7 +266,9 @@ def _make_trainer(
         window=manifest["window"],
         ar_weight=config.ar_weight,
         consistency_weight=config.consistency_weight,
-        teacher=teacher,
+        teacher=config.teacher,
+        ar_teacher=config.ar_teacher,
+        frozen=frozen,
         online=online,
         nan_gradients=config.nan_gradients,
         bf16_autocast=config.bf16,

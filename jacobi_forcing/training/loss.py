@@ -21,7 +21,11 @@ class Losses(NamedTuple):
 
 
 def losses(
-    logits: Tensor, ar_targets: Tensor, teacher_index: Tensor, teacher: Tensor | None
+    logits: Tensor,
+    ar_targets: Tensor,
+    teacher_index: Tensor,
+    teacher: Tensor | None,
+    ar_teacher: Tensor | None = None,
 ) -> Losses:
     """Compute both losses.
 
@@ -34,10 +38,15 @@ def losses(
         teacher_index: [B, S] long, -1 where there is none (see `layout.teacher_index`).
         teacher: [B, S, V] logits of the same sequences; no gradient flows into them. None takes
             the tokens of the fixed point themselves as targets.
+        ar_teacher: The same for the clean stream, which keeps the model near the one that it was
+            (not in the paper); None takes `ar_targets`.
     """
-    ar = F.cross_entropy(
-        logits.flatten(0, 1).float(), ar_targets.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+    at = (ar_targets != IGNORED).nonzero(as_tuple=True)
+    if ar_teacher is None:
+        ar_target = ar_targets[at]  # [m]
+    else:
+        ar_target = ar_teacher.detach()[at].float().softmax(-1)  # [m, V]
+    ar = F.cross_entropy(logits[at].float(), ar_target, reduction="sum")
     rows, student_at = (teacher_index >= 0).nonzero(as_tuple=True)
     teacher_at = teacher_index[rows, student_at]
     student_logits = logits[rows, student_at].float()  # [m, V]

@@ -35,8 +35,10 @@ class JacobiTrainer(Trainer):
         window: Blocks per window of the windowed mask.
         ar_weight: Factor of the AR loss.
         consistency_weight: Factor of the consistency loss.
-        teacher: `self`, a frozen model whose clean stream teaches, or `fixed-point` for the tokens
-            of the clean stream themselves.
+        teacher: Of the noisy stream: `self` or `frozen`, the clean stream's distributions by the
+            model itself or by `frozen`; or `fixed-point`, the clean stream's tokens.
+        ar_teacher: Of the clean stream: `fixed-point`, or `frozen`.
+        frozen: The model as it was, where a teacher is `frozen`.
         online: Makes drafts while training; None trains on the noisy blocks of the packed data.
         nan_gradients: `stop` or `skip`.
         bf16_autocast: Train in bfloat16 autocast. It is ours and not Trainer's, because that one
@@ -52,7 +54,9 @@ class JacobiTrainer(Trainer):
         window: int,
         ar_weight: float,
         consistency_weight: float = 1.0,
-        teacher: PreTrainedModel | str,
+        teacher: str,
+        ar_teacher: str = "fixed-point",
+        frozen: PreTrainedModel | None = None,
         online: OnlineDrafts | None = None,
         nan_gradients: str,
         bf16_autocast: bool = False,
@@ -65,6 +69,8 @@ class JacobiTrainer(Trainer):
         self.ar_weight = ar_weight
         self.consistency_weight = consistency_weight
         self.teacher = teacher
+        self.ar_teacher = ar_teacher
+        self.frozen = frozen
         self.online = online
         self.nan_gradients = nan_gradients
         self.bf16_autocast = bf16_autocast
@@ -129,14 +135,17 @@ class JacobiTrainer(Trainer):
         if counts is None:
             counts = token_counts(inputs["ar_targets"], inputs["teacher_index"]).float()
         logits = self.packed_logits(model, inputs)
-        if self.teacher == "self":
-            teacher = logits
-        elif self.teacher == "fixed-point":
-            teacher = None
-        else:
+        teachers: dict[str, Tensor | None] = {"self": logits, "fixed-point": None}
+        if self.frozen is not None:
             with torch.no_grad():
-                teacher = self.packed_logits(self.teacher, inputs)
-        found = losses(logits, inputs["ar_targets"], inputs["teacher_index"], teacher)
+                teachers["frozen"] = self.packed_logits(self.frozen, inputs)
+        found = losses(
+            logits,
+            inputs["ar_targets"],
+            inputs["teacher_index"],
+            teachers[self.teacher],
+            teachers[self.ar_teacher],
+        )
         counts = counts.masked_fill(counts == 0, 1)  # no tokens: a mean of 0
         ar, consistency = found.ar / counts[0], found.consistency / counts[1]
         self._note(ar_loss=ar, consistency_loss=consistency, agreement=found.agreement / counts[1])

@@ -1,0 +1,53 @@
+"""Text as it settles: pieces of whole characters that add up to the text."""
+
+import pytest
+
+from jacobi_forcing.decoding.stream import TextStream
+from jacobi_forcing.models import load_model
+
+TEXTS = [
+    "Mina has 12 apples, and buys 9 more.\n\n  She shares them.",
+    "caf\u00e9 na\u00efve \u65e5\u672c\u8a9e \U0001f34e\U0001f350 e\u0301",
+    " leading blank, trailing blank ",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_model("tiny-base").tokenizer
+
+
+@pytest.mark.parametrize("portion", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("text", TEXTS)
+def test_pieces_add_up_to_the_text_and_never_break_a_character(tokenizer, text, portion):
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    stream = TextStream(tokenizer)
+    pieces = [stream.push(ids[i : i + portion]) for i in range(0, len(ids), portion)]
+    assert all("\ufffd" not in piece for piece in pieces)
+    assert "".join(pieces) + stream.finish() == tokenizer.decode(ids) == text
+
+
+def test_every_piece_comes_as_soon_as_its_characters_are_whole(tokenizer):
+    ids = tokenizer.encode("ab \U0001f34e", add_special_tokens=False)
+    assert len(ids) > 4  # the emoji takes several tokens
+    stream = TextStream(tokenizer)
+    pieces = [stream.push([token]) for token in ids]
+    for number, piece in enumerate(pieces):
+        whole = tokenizer.decode(ids[: number + 1])
+        assert "".join(pieces[: number + 1]) == whole.split("\ufffd")[0], piece
+
+
+def test_a_character_that_is_never_finished_comes_out_at_the_end(tokenizer):
+    ids = tokenizer.encode("x\U0001f34e", add_special_tokens=False)[:-1]
+    stream = TextStream(tokenizer)
+    assert stream.push(ids) == ""
+    assert stream.finish() == tokenizer.decode(ids)
+    assert stream.finish() == ""
+
+
+def test_special_tokens_are_left_out_unless_asked_for(tokenizer):
+    ids = [*tokenizer.encode("done", add_special_tokens=False), tokenizer.eos_token_id]
+    assert TextStream(tokenizer).push(ids) == "done"
+    shown = TextStream(tokenizer, skip_special_tokens=False).push(ids)
+    assert shown == "done" + tokenizer.eos_token
