@@ -1,9 +1,9 @@
 """A real pretrained model before and after: its speed, and what the original thinks of its text.
 
-    python benchmarks/stories.py --original ../shared/models/stories260K --forced runs/.../model
+    python benchmarks/stories.py original=../shared/models/stories260K "round 1=runs/.../model"
 
-Prompts are sampled from the original; texts are judged by the original's likelihood and by how
-often they repeat themselves.
+Prompts are sampled from the first model, which judges every text by its likelihood; how often a
+text repeats itself is counted. Trainings' own measurements step by step come along as curves.
 """
 
 import argparse
@@ -18,16 +18,16 @@ from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.models import load_model
 
 
-def curve(forced: Path) -> list[dict]:
-    """Read the decoder evaluations out of a training's record."""
-    record = forced / "run.json"
-    if not record.exists():
+def curve(model: Path) -> list[dict]:
+    """Read the decoder evaluations out of a training's record, if it has one."""
+    record = json.loads((model / "run.json").read_text()) if (model / "run.json").exists() else {}
+    if "log" not in record:
         return []
-    lines = json.loads(record.read_text())["log"]
     names = ("nll", "distinct_8grams", "tokens_per_forward")
-    return [
+    start = {"step": 0, **{name: record["before"][name] for name in names}}
+    return [start] + [
         {"step": line["step"], **{name: line[f"eval_{name}"] for name in names}}
-        for line in lines
+        for line in record["log"]
         if "eval_nll" in line
     ]
 
@@ -35,21 +35,21 @@ def curve(forced: Path) -> list[dict]:
 def main() -> None:
     """Measure and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--original", required=True)
-    parser.add_argument("--forced", nargs="+", required=True, help="one folder per round")
+    parser.add_argument("models", nargs="+", metavar="LABEL=MODEL", help="the original first")
     parser.add_argument("--name", default="stories")
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--timed", type=int, default=50, help="prompts timed at batch 1")
-    parser.add_argument("--max-new-tokens", type=int, default=200)
+    parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1000, help="other than the training's")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    original = load_model(args.original)
+    named = dict(labelled.split("=", 1) for labelled in args.models)
+    original = load_model(next(iter(named.values())))
     prompts = sample_prompts(original, args.prompts, max_tokens=32, seed=args.seed)
     rows = []
-    for name in [args.original, *args.forced]:
+    for label, name in named.items():
         model = load_model(name)
         found = measure(
             model,
@@ -57,7 +57,7 @@ def main() -> None:
             all_decoders([args.block_size]),
             max_new_tokens=args.max_new_tokens,
             num_timed=args.timed,
-            label=Path(name).name,
+            label=label,
         )
         answers = found[0].decoded.answers
         text = {
@@ -65,9 +65,9 @@ def main() -> None:
             "distinct_8grams": distinct_ngrams(answers),
         }
         for one in found:
-            rows.append({"model": name, **one.decoder.__dict__, **text, **figures(one)})
+            rows.append({"model": label, **one.decoder.__dict__, **text, **figures(one)})
             print(rows[-1])
-    curves = {name: curve(Path(name)) for name in args.forced}
+    curves = {label: found for label, name in named.items() if (found := curve(Path(name)))}
     save(args.name, rows, num_prompts=args.prompts, num_timed=args.timed, curves=curves)
 
 

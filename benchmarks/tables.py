@@ -77,9 +77,7 @@ def stories() -> str:
             continue
         rows.append(
             [
-                Path(row["model"]).parent.name
-                if row is not first and "round" in row["model"]
-                else "original",
+                row["model"],
                 f"**{row['tokens_per_forward']:.2f}**",
                 f"{row['speedup_median']:.2f}x",
                 f"{row['nll_under_original']:.3f} "
@@ -90,7 +88,28 @@ def stories() -> str:
         )
     header = ["model", "tokens per forward (window)", "speed-up over its AR"]
     header += ["NLL under the original", "distinct 8-grams", "mismatches"]
-    return markdown(header, rows) + "\n\nSource: " + source(result, "stories")
+    note = f"n = {result['num_prompts']} prompts sampled from the original. Source: "
+    return markdown(header, rows) + "\n\n" + note + source(result, "stories")
+
+
+def average() -> str:
+    """Means of the start and the rounds, by their weights."""
+    result = read("average")
+    rows = [
+        [
+            *(f"{weight:g}" if weight else "" for weight in row["weights"]),
+            f"{row['accuracy']:.1%} ({row['accuracy_low']:.1%} to {row['accuracy_high']:.1%})",
+            f"{row['tokens_per_forward']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    rounds = [f"round {number}" for number in range(1, len(result["models"]))]
+    header = ["start", *rounds, "solved (95 %)", "tokens per forward"]
+    note = (
+        f"n = {2 * int(result['prompts'].removeprefix('bundled:'))} held-out problems of seed "
+        f"{result['seed']}. Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "average")
 
 
 def collecting() -> str:
@@ -227,6 +246,7 @@ TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         ladder,
+        average,
         stories,
         collecting,
         collect_stage,

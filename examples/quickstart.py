@@ -4,8 +4,8 @@ import jacobi_forcing as jf
 
 model = jf.load_model("tiny-forced")
 prompt = (
-    "Mina has 12 apples and buys 9 more. She shares them among 3 friends. "
-    "How many does each of them get?\n"
+    "Chloe picks 7 plums a minute and Karl picks 5. Their basket already has 12 plums in it. "
+    "How many are in the basket after 6 minutes of picking?\n"
 )
 fast = jf.answer(model, prompt, strategy="window", block_size=16)
 slow = jf.answer(model, prompt, strategy="autoregressive")

@@ -27,8 +27,10 @@ def test_every_jacobi_command_in_the_readme_has_valid_flags():
     assert stages == {"collect", "pack", "train", "decode", "evaluate", "force"}
 
 
-@pytest.mark.parametrize("name", ["quickstart.py", "stream.py"])
-def test_examples_run(name):
+@pytest.mark.parametrize(
+    ("name", "right"), [("quickstart.py", "Answer: 84 plums"), ("stream.py", "return summed")]
+)
+def test_examples_run_and_the_bundled_model_solves_them(name, right):
     result = subprocess.run(
         [sys.executable, ROOT / "examples" / name],
         capture_output=True,
@@ -38,6 +40,7 @@ def test_examples_run(name):
     )
     assert result.returncode == 0, result.stderr
     assert "tokens" in result.stdout
+    assert right in result.stdout
 
 
 def test_the_python_block_is_the_quickstart_example():

@@ -14,10 +14,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from jacobi_forcing.data.files import replacing
 from jacobi_forcing.decoding import Finished, Forward
 from jacobi_forcing.drawing.grid import COMMITTED, EMPTY, grid
 from jacobi_forcing.drawing.text import pieces, readable, token_text
-from jacobi_forcing.errors import DataError
 
 _END = "⟨end⟩"  # shown for the end-of-sequence token, whatever its name
 
@@ -69,12 +69,8 @@ def write_page(
             "data": _script_json(decode),
         },
     )
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot write the page: {error.strerror or error}.") from error
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _drawn(
