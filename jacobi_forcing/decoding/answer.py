@@ -1,6 +1,6 @@
 """Continue one prompt: the shortest way from text to text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jacobi_forcing.config import DecoderConfig, from_mapping
@@ -8,6 +8,7 @@ from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.loop import decode_one
 from jacobi_forcing.decoding.sampling import GREEDY, Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
+from jacobi_forcing.decoding.stream import TextStream
 from jacobi_forcing.models import CausalLM
 
 
@@ -37,6 +38,7 @@ def answer(
     seed: int = 0,
     sampling: Sampling = GREEDY,
     stop: Sequence[str] = (),
+    on_text: Callable[[str], None] = lambda _: None,
     **decoder: Any,
 ) -> Answer:
     """Continue `prompt` with exactly the tokens that one at a time would give.
@@ -49,6 +51,8 @@ def answer(
         sampling: How tokens are chosen; greedy by default. The same seed in it gives the same ids
             with every decoder.
         stop: Texts that end the answer, and stay in it.
+        on_text: Called with a piece of the answer, perhaps an empty one, after each forward;
+            together they are its text.
         **decoder: The fields of `DecoderConfig`: strategy, block_size, max_blocks and so on.
 
     Raises:
@@ -58,7 +62,16 @@ def answer(
     config = from_mapping(DecoderConfig, decoder, "answer")
     ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     state = make_strategy(config, model.vocab_tokens, seed)
-    more = {"sampling": sampling, "stop": stop}
-    finished, forwards = decode_one(model, ids, state, max_new_tokens, **more)
+    stream = TextStream(model.tokenizer)
+    finished, forwards = decode_one(
+        model,
+        ids,
+        state,
+        max_new_tokens,
+        lambda forward: on_text(stream.push(forward.accepted)),
+        sampling=sampling,
+        stop=stop,
+    )
+    on_text(stream.finish())
     text = model.tokenizer.decode(finished.answer_ids, skip_special_tokens=True)
     return Answer(text, finished, forwards)

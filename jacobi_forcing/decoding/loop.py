@@ -312,18 +312,29 @@ def decode(
 
 
 def decode_one(
-    model: CausalLM, prompt_ids: Sequence[int], strategy: Strategy, max_new_tokens: int, **more
+    model: CausalLM,
+    prompt_ids: Sequence[int],
+    strategy: Strategy,
+    max_new_tokens: int,
+    on_forward: Callable[[Forward], None] = lambda _: None,
+    **more,
 ) -> tuple[Finished, list[Forward]]:
     """Decode a single prompt; return its answer and what each forward settled.
 
-    `more` are fields of Request.
+    `on_forward` is told of each as it happens; `more` are fields of Request.
     """
     request = Request(0, prompt_ids, max_new_tokens, **more)
-    *forwards, finished = decode(
+    events = decode(
         model,
         [request],
         lambda _: strategy,
         max_tokens=len(prompt_ids) + max_new_tokens,
         branch_tokens=strategy.max_branch_tokens,
     )
-    return finished, forwards
+    forwards: list[Forward] = []
+    for event in events:
+        if isinstance(event, Finished):
+            break
+        forwards.append(event)
+        on_forward(event)
+    return event, forwards

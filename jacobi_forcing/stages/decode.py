@@ -26,9 +26,11 @@ def run(config: DecodeConfig) -> dict:
     record = {"messages": [{"role": "user", "content": text}]} if config.chat else {"prompt": text}
     ids = encode(record, model.tokenizer, "--prompt", model.context_tokens)
     check_block_size(config, model)
+    console = Console(soft_wrap=True)
     found = answer(
         model,
         ids,
+        on_text=lambda piece: None if config.json else _write(console, piece),
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
         sampling=Sampling(**config.sampling, seed=config.seed),
@@ -52,8 +54,22 @@ def run(config: DecodeConfig) -> dict:
             strategy=config.strategy,
             block_size=config.block_size,
         )
-    _show(config, result)
+    if config.json:
+        console.out(json.dumps(result, ensure_ascii=False), highlight=False)
+        return result
+    console.out("\n", end="")
+    console.print(
+        f"[dim]{len(found.ids)} tokens in {result['forwards']} forwards: "
+        f"{found.tokens_per_forward:.2f} tokens per forward[/dim]",
+        highlight=False,
+    )
     return result
+
+
+def _write(console: Console, piece: str) -> None:
+    """Print a piece of the answer behind those before it, at once."""
+    console.out(piece, end="", highlight=False)
+    console.file.flush()
 
 
 def _prompt_text(prompt: str) -> str:
@@ -64,16 +80,3 @@ def _prompt_text(prompt: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--prompt: cannot read {path}: {error}.") from error
-
-
-def _show(config: DecodeConfig, result: dict) -> None:
-    console = Console(soft_wrap=True)
-    if config.json:
-        console.out(json.dumps(result, ensure_ascii=False), highlight=False)
-        return
-    console.out(result["text"], highlight=False)
-    console.print(
-        f"[dim]{len(result['ids'])} tokens in {result['forwards']} forwards: "
-        f"{result['tokens_per_forward']:.2f} tokens per forward[/dim]",
-        highlight=False,
-    )
