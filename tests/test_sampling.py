@@ -38,7 +38,7 @@ SAMPLINGS = (
     Sampling(temperature=0.9, repetition_penalty=1.4, frequency_penalty=0.3, seed=1),
     Sampling(presence_penalty=0.8, min_new_tokens=25),
     Sampling(temperature=1.0, logit_bias={7: 4.0, 8: -5.0}, bad_words=BANNED, seed=4),
-    Sampling(temperature=1.0, constraint=lambda text: ODD if text[-1] % 3 else None, seed=5),
+    Sampling(temperature=1.0, constraint=lambda answer: ODD if sum(answer) % 3 else None, seed=5),
     Sampling(temperature=0.8, processors=[NoRepeatNGramLogitsProcessor(2)], seed=6),
 )
 

@@ -17,7 +17,8 @@ from jacobi_forcing.config import SamplingConfig, check
 from jacobi_forcing.decoding.draft import Draft
 from jacobi_forcing.decoding.gumbel import gumbel
 
-# From the text so far (prompt and answer ids) to the ids allowed next; None allows all.
+# From the answer's ids so far to the ids allowed next; None allows all. Also asked about drafts,
+# which may break its own rules: what it says of those never matters.
 Constraint = Callable[[Sequence[int]], Sequence[int] | Tensor | None]
 # transformers' LogitsProcessor: ([rows, length] ids, [rows, V] scores) to [rows, V] scores. What it
 # makes of a row may depend on that row's ids only: rows are the nodes of one draft.
@@ -31,7 +32,7 @@ class Sampling(SamplingConfig):
     Fields:
         logit_bias: Added to the logits of these ids.
         bad_words: Id sequences that must not appear.
-        constraint: Says which ids are allowed behind a text.
+        constraint: Says which ids are allowed behind an answer (`integrations.grammar` makes some).
         processors: transformers' LogitsProcessors that look at their own row only.
         seed: Of the noise, 64 bits.
     """
@@ -118,7 +119,7 @@ class Sampler:
                 scores[last] = -torch.inf
         if self.settings.constraint is None:
             return
-        allowed = self.settings.constraint(text)
+        allowed = self.settings.constraint(text[self.num_prompt :])
         if allowed is not None:
             mask = torch.ones_like(scores, dtype=torch.bool)
             mask[torch.as_tensor(allowed, device=scores.device)] = False
