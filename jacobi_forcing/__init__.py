@@ -17,6 +17,8 @@ _HOMES = {
     "Forward": "jacobi_forcing.decoding",
     "Finished": "jacobi_forcing.decoding",
     "DecoderConfig": "jacobi_forcing.config",
+    "Grammar": "jacobi_forcing.integrations.grammar",
+    "json_schema": "jacobi_forcing.integrations.grammar",
     "make_strategy": "jacobi_forcing.decoding",
 }
 __all__ = ["__version__", *_HOMES]

@@ -37,9 +37,8 @@ class Grammar:
         except ValueError as error:
             raise ConfigError(f"the pattern {regex!r} cannot be used: {error}") from error
         self._answer: list[int] = []  # the last answer asked about
-        self._states: list[int | None] = [
-            self.index.get_initial_state()
-        ]  # before each token, after
+        # The automaton's state before its first token and behind each; None once it broke a rule.
+        self._states: list[int | None] = [self.index.get_initial_state()]
 
     def __call__(self, answer: Sequence[int]) -> list[int] | None:
         """List the ids allowed behind an answer; None for one that breaks the rules already."""
