@@ -242,6 +242,28 @@ def decode_speed() -> str:
     return markdown([*header, "mismatches"], rows) + "\n\n" + note + source(result, "decode_speed")
 
 
+def batch_speed() -> str:
+    """Tokens per second by batch size."""
+    result = read("batch_speed")
+    rows = [
+        [
+            str(row["batch_size"]),
+            row["decoder"],
+            f"{row['tokens_per_second']:.0f} ({row['lowest']:.0f} to {row['highest']:.0f})",
+            f"**{row['times_ar']:.2f}x**",
+            str(row["guesses_at_the_end"] or ""),
+            str(row["num_mismatches"]),
+        ]
+        for row in result["rows"]
+    ]
+    header = ["rows", "decoder", "tokens per second", "against AR", "guesses per row", "mismatches"]
+    note = (
+        f"{result['model']}, block size {result['block_size']}, all rows together; median (lowest "
+        f"to highest) of {result['repeats']} turns. Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "batch_speed")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -254,6 +276,7 @@ TABLES: dict[str, Callable[[], str]] = {
         architectures,
         multiblock,
         decode_speed,
+        batch_speed,
     )
 }
 

@@ -14,6 +14,7 @@ _HOMES = {
     "DecodingLoop": "jacobi_forcing.decoding",
     "Request": "jacobi_forcing.decoding",
     "Sampling": "jacobi_forcing.decoding",
+    "AutoWidth": "jacobi_forcing.decoding.width",
     "Forward": "jacobi_forcing.decoding",
     "Finished": "jacobi_forcing.decoding",
     "DecoderConfig": "jacobi_forcing.config",

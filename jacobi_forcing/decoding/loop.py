@@ -4,6 +4,7 @@ The only place that calls a model to decode. Whatever the strategy, the tokens a
 choices: a guess is kept only where it equals the choice behind a text already kept.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +18,7 @@ from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.sampling import GREEDY, Sampler, Sampling
 from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.decoding.strategies import Strategy
+from jacobi_forcing.decoding.width import FullWidth, Width
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import Branches, CausalLM, RaggedForward
 
@@ -87,6 +89,7 @@ class DecodingLoop:
         max_tokens: Longest prompt plus answer, to size the cache; the model's context by default
             (give it where the context is large).
         branch_tokens: Tokens that a draft may hold beside its trunk, which need slots too.
+        width: Limits how many guesses a forward carries; by default nothing does.
     """
 
     def __init__(
@@ -96,11 +99,13 @@ class DecodingLoop:
         batch_size: int = 1,
         max_tokens: int | None = None,
         branch_tokens: int = 0,
+        width: Width | None = None,
     ):
         self.model = model
         self.max_tokens = min(max_tokens or model.context_tokens, model.context_tokens)
         self.branch_tokens = branch_tokens
         self.batch_size = batch_size
+        self.width = width or FullWidth()
         self.forward = RaggedForward(model, batch_size, self.max_tokens + branch_tokens)
         self._active: list[_Row] = []  # rows 0, 1, ... of the cache
         self._arrived: list[_Row] = []  # not yet prefilled; the rows behind those
@@ -171,18 +176,26 @@ class DecodingLoop:
         self._compact()
         arrived, self._arrived = self._arrived, []
         # Arrivals are prefilled apart: beside them, running rows would be padded to their width.
-        for first_row, rows in ((len(self._active), arrived), (0, list(self._active))):
-            if rows:
-                events += self._forward(first_row, rows)
+        num_running = len(self._active)
+        if arrived:
+            limit = self.width.limit(num_running + len(arrived))
+            events += self._forward(num_running, arrived, limit)
+        if num_running:
+            limit = self.width.limit(num_running)
+            start = time.perf_counter()
+            settled = list(self._forward(0, self._active, limit))
+            num_tokens = sum(len(event.accepted) for event in settled if isinstance(event, Forward))
+            self.width.observe(num_running, limit, num_tokens, time.perf_counter() - start)
+            events += settled
         self._active += arrived
         self._compact()
         return events
 
-    def _forward(self, first_row: int, rows: list[_Row]) -> Iterator[Event]:
+    def _forward(self, first_row: int, rows: list[_Row], limit: int) -> Iterator[Event]:
         """Run one forward over neighbouring cache rows and commit what it settles."""
         for row in rows:
             # With m guesses a forward settles up to m + 1 tokens: no use in more than the budget.
-            row.draft = row.strategy.propose(row.ids, row.offset, row.budget - 1)
+            row.draft = row.strategy.propose(row.ids, row.offset, min(limit, row.budget - 1))
         logits = self.forward.logits(
             first_row,
             [row.pending + row.draft.tokens for row in rows],
@@ -285,6 +298,7 @@ def decode(
     batch_size: int = 1,
     max_tokens: int | None = None,
     branch_tokens: int = 0,
+    width: Width | None = None,
 ) -> Iterator[Event]:
     """Decode requests, `batch_size` at a time, and yield what every forward settled.
 
@@ -295,12 +309,17 @@ def decode(
         batch_size: See DecodingLoop.
         max_tokens: See DecodingLoop.
         branch_tokens: See DecodingLoop.
+        width: See DecodingLoop.
 
     Raises:
         DataError: See DecodingLoop.add.
     """
     loop = DecodingLoop(
-        model, batch_size=batch_size, max_tokens=max_tokens, branch_tokens=branch_tokens
+        model,
+        batch_size=batch_size,
+        max_tokens=max_tokens,
+        branch_tokens=branch_tokens,
+        width=width,
     )
     waiting = iter(requests)
     while True:

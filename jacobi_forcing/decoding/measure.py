@@ -9,6 +9,7 @@ from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.events import Finished
 from jacobi_forcing.decoding.loop import Request, decode
 from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
+from jacobi_forcing.decoding.width import Width
 from jacobi_forcing.models import CausalLM
 
 
@@ -39,8 +40,9 @@ def decode_all(
     max_new_tokens: int,
     batch_size: int = 1,
     seed: int = 0,
+    width: Width | None = None,
 ) -> Decoded:
-    """Decode prompts greedily with one decoder."""
+    """Decode prompts greedily with one decoder; `width` as for DecodingLoop."""
 
     def make(request: Request):
         return make_strategy(decoder, model.vocab_tokens, f"{seed}/{request.index}")
@@ -52,6 +54,7 @@ def decode_all(
         batch_size=batch_size,
         max_tokens=max(map(len, prompts)) + max_new_tokens,
         branch_tokens=branch_tokens(decoder),
+        width=width,
     )
     answers: dict[int, Finished] = {}
     num_proposed, num_recycled = [0] * len(prompts), [0] * len(prompts)

@@ -1,0 +1,123 @@
+"""How many guesses a forward carries: as many as pay for themselves, found out while decoding.
+
+A wider forward settles more tokens and takes more time. With few rows on a GPU the time is nearly
+the same; with many rows, and on a CPU, every guess is paid for. Where the best width lies follows
+from the model, the machine and the text, so it is measured and not assumed.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+_PERIOD = 8  # forwards between decisions
+_SETTLING = 2  # of those, forwards that do not count: drafts are still those of another width
+_LOOK_AGAIN = 64  # decisions after which what was measured of a neighbour may be out of date
+_MARGIN = 1.03  # a neighbour that seems faster by less is left alone: measuring has its noise
+_START_TOKENS = 64  # a forward of so few tokens, all rows together, is likely to be cheap
+
+
+class Width(Protocol):
+    """Limits the guesses of every row in a forward."""
+
+    def limit(self, num_rows: int) -> int:
+        """Give the most guesses per row of the next forward, >= 0."""
+
+    def observe(self, num_rows: int, limit: int, num_tokens: int, seconds: float) -> None:
+        """Learn what a forward settled, all rows together, and how long it took."""
+
+
+class FullWidth:
+    """As many guesses as the strategy proposes."""
+
+    def limit(self, num_rows: int) -> int:
+        """Give a limit beyond any block."""
+        return 1 << 30
+
+    def observe(self, num_rows: int, limit: int, num_tokens: int, seconds: float) -> None:
+        """Nothing to learn."""
+
+
+@dataclass
+class _Mean:
+    """A running mean that forgets: older values count less."""
+
+    memory: float  # how much weight it holds at most
+    weight: float = 0.0
+    value: float = 0.0
+
+    def add(self, value: float, weight: float = 1.0) -> None:
+        self.weight = min(self.weight + weight, max(self.memory, weight))
+        self.value += (value - self.value) * weight / self.weight
+
+
+@dataclass
+class _Rows:
+    """What is known for one number of rows, up to a factor of two."""
+
+    home: int  # place of the limit that is fastest as far as known
+    place: int  # of the current limit: home, or a neighbour that is looked at
+    seconds: dict[int, _Mean] = field(default_factory=dict)  # place -> per forward
+    looked: dict[int, int] = field(default_factory=dict)  # place -> the decision that ended a stay
+    num_forwards: int = 0  # since the last decision
+    num_decisions: int = 0
+
+
+class AutoWidth:
+    """Climbs to the width of most tokens per second, for every number of rows apart.
+
+    What a width settles (tokens per row and forward) hardly depends on the rows beside; what it
+    costs does. So the first is shared by all numbers of rows, and the second is not. Widths are
+    1, 2, 4, ... tokens per row; a decision looks one step up and one step down.
+
+    Args:
+        widest: Guesses per row that are of any use: what the strategy proposes at most.
+    """
+
+    def __init__(self, widest: int):
+        self.limits = sorted({widest, *(2**i - 1 for i in range(widest.bit_length()))})
+        self.gains: dict[int, _Mean] = {}  # place -> tokens per row and forward
+        self.by_rows: dict[int, _Rows] = {}
+
+    def limit(self, num_rows: int) -> int:
+        """Give the most guesses per row of the next forward."""
+        return self.limits[self._known(num_rows).place]
+
+    def observe(self, num_rows: int, limit: int, num_tokens: int, seconds: float) -> None:
+        """Learn from a forward, and decide every few."""
+        known = self._known(num_rows)
+        known.num_forwards += 1
+        place = known.place
+        if known.num_forwards > _SETTLING:
+            gain = self.gains.setdefault(place, _Mean(256))
+            gain.add(num_tokens / num_rows, num_rows)
+            known.seconds.setdefault(place, _Mean(32)).add(seconds)
+        if known.num_forwards == _PERIOD:
+            known.looked[place] = known.num_decisions
+            known.num_decisions += 1
+            known.place = self._next(known)
+            known.num_forwards = _SETTLING if known.place == place else 0
+
+    def _known(self, num_rows: int) -> _Rows:
+        bucket = num_rows.bit_length()
+        if bucket not in self.by_rows:
+            fits = [i for i, n in enumerate(self.limits) if num_rows * (n + 1) <= _START_TOKENS]
+            start = max(fits, default=0)
+            self.by_rows[bucket] = _Rows(home=start, place=start)
+        return self.by_rows[bucket]
+
+    def _next(self, known: _Rows) -> int:
+        """Move home to a neighbour that is faster; then stay there, or look at one not known."""
+        around = [p for p in (known.home - 1, known.home + 1) if 0 <= p < len(self.limits)]
+        rates = {p: self._rate(known, p) for p in around if p in known.seconds}
+        best = max(rates, key=rates.__getitem__, default=known.home)
+        if best != known.home and rates[best] > _MARGIN * self._rate(known, known.home):
+            known.home = best
+            return best
+        for place in around:
+            age = known.num_decisions - known.looked.get(place, -_LOOK_AGAIN)
+            if age >= _LOOK_AGAIN:
+                return place
+        return known.home
+
+    def _rate(self, known: _Rows, place: int) -> float:
+        """Give tokens per row and second."""
+        return self.gains[place].value / known.seconds[place].value

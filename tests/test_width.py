@@ -1,0 +1,92 @@
+"""Automatic width: it finds the fastest, and never changes what is decoded."""
+
+import random
+
+import pytest
+from toys import toy_model
+
+from jacobi_forcing.config import DecoderConfig
+from jacobi_forcing.decoding import DecodingLoop, Finished, Request, make_strategy
+from jacobi_forcing.decoding.width import AutoWidth
+
+COSTS = {
+    "flat": lambda tokens: 1.0,
+    "by the token": lambda tokens: 0.02 * tokens,
+    "flat, then by the token": lambda tokens: max(1.0, tokens / 24),
+    "both": lambda tokens: 1.0 + tokens / 16,
+}
+
+
+def simulate(num_rows, cost, right, num_forwards=4000, seed=0, fixed=None):
+    """Decode with guesses that are right with a probability; tokens per second of the second half,
+    when the width has had time to settle."""
+    rng = random.Random(seed)
+    width = AutoWidth(15)
+    tokens = seconds = 0.0
+    for number in range(num_forwards):
+        limit = width.limit(num_rows) if fixed is None else fixed
+        settled = 0
+        for _ in range(num_rows):
+            settled += 1
+            for _ in range(limit):
+                if rng.random() > right:
+                    break
+                settled += 1
+        took = cost(num_rows * (limit + 1)) * rng.uniform(0.9, 1.1)
+        width.observe(num_rows, limit, settled, took)
+        if number >= num_forwards // 2:
+            tokens, seconds = tokens + settled, seconds + took
+    return tokens / seconds
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 16, 64])
+@pytest.mark.parametrize("right", [0.05, 0.5, 0.85])
+@pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
+def test_it_is_about_as_fast_as_the_best_fixed_width(num_rows, right, cost):
+    forwards = 4000 if num_rows < 16 else 1200
+    limits = AutoWidth(15).limits
+    rates = [simulate(num_rows, cost, right, forwards, fixed=limit) for limit in limits]
+    found = simulate(num_rows, cost, right, forwards)
+    assert found > 0.95 * max(rates)
+    assert found > 0.97 * rates[0], "slower than one token at a time"
+
+
+def test_limits_are_every_power_of_two_and_the_widest():
+    assert AutoWidth(15).limits == [0, 1, 3, 7, 15]
+    assert AutoWidth(11).limits == [0, 1, 3, 7, 11]
+    assert AutoWidth(0).limits == [0]
+
+
+class Whim:
+    """Any width at any time."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+
+    def limit(self, num_rows):
+        return self.random.randrange(9)
+
+    def observe(self, num_rows, limit, num_tokens, seconds):
+        assert num_rows <= num_tokens <= num_rows * (limit + 1)
+        assert seconds > 0
+
+
+@pytest.mark.parametrize("strategy", ["jacobi", "window", "multiblock"])
+def test_ids_do_not_depend_on_widths(strategy):
+    model = toy_model("qwen2")
+    prompts = [[5 + i, 9, 11 + i] for i in range(5)]
+
+    def answers(config, width):
+        loop = DecodingLoop(model, batch_size=3, max_tokens=60, width=width)
+        waiting = [Request(i, prompt, 40) for i, prompt in enumerate(prompts)]
+        found = {}
+        while waiting or not loop.is_idle:
+            while waiting and loop.num_free:
+                loop.add(waiting.pop(), make_strategy(config, model.vocab_tokens, 0))
+            found |= {e.request: e.answer_ids for e in loop.step() if isinstance(e, Finished)}
+        return found
+
+    right = answers(DecoderConfig(strategy="autoregressive"), None)
+    config = DecoderConfig(strategy=strategy, block_size=8)
+    for width in (None, Whim(0), Whim(1), AutoWidth(7)):
+        assert answers(config, width) == right
