@@ -6,6 +6,7 @@ import torch
 
 from jacobi_forcing.errors import ModelError
 from jacobi_forcing.models import CausalLM, RaggedForward
+from jacobi_forcing.progress import progress_bar
 
 _BATCH = 256
 
@@ -32,18 +33,28 @@ def sample_prompts(
     lengths = random.Random(f"prompts/{seed}").choices(range(1, max_tokens + 1), k=num_prompts)
     generator = torch.Generator().manual_seed(seed)
     prompts: list[list[int]] = []
-    for first in range(0, num_prompts, _BATCH):
-        batch = lengths[first : first + _BATCH]
-        forward = RaggedForward(model, len(batch), max_tokens + 1)
-        rows = [[start] for _ in batch]
-        for step in range(max(batch)):
-            forward.lengths = [step] * len(batch)
-            logits = forward.logits(0, [[row[-1]] for row in rows], 1)[:, 0, : model.vocab_tokens]
-            drawn = torch.multinomial(logits.float().softmax(-1).cpu(), 1, generator=generator)
-            for row, token in zip(rows, drawn[:, 0].tolist(), strict=True):
-                row.append(token)
-        prompts += [_cut(row, n, model) for row, n in zip(rows, batch, strict=True)]
+    with progress_bar("sample prompts", num_prompts) as bar:
+        for first in range(0, num_prompts, _BATCH):
+            batch = lengths[first : first + _BATCH]
+            rows = _sample(model, [start] * len(batch), max(batch), generator)
+            prompts += [_cut(row, n, model) for row, n in zip(rows, batch, strict=True)]
+            bar.advance(len(batch))
     return prompts
+
+
+def _sample(
+    model: CausalLM, first: list[int], num_tokens: int, generator: torch.Generator
+) -> list[list[int]]:
+    """Sample `num_tokens` tokens behind each of the first ones."""
+    forward = RaggedForward(model, len(first), num_tokens)
+    rows = [[token] for token in first]
+    for step in range(num_tokens):
+        forward.lengths = [step] * len(rows)
+        logits = forward.logits(0, [[row[-1]] for row in rows], 1)[:, 0, : model.vocab_tokens]
+        drawn = torch.multinomial(logits.float().softmax(-1).cpu(), 1, generator=generator)
+        for row, token in zip(rows, drawn[:, 0].tolist(), strict=True):
+            row.append(token)
+    return rows
 
 
 def _cut(row: list[int], num_tokens: int, model: CausalLM) -> list[int]:
