@@ -96,7 +96,14 @@ class _Base:
 
 _AT_LEAST_ONE = (
     *("max_new_tokens", "batch_size", "shard_prompts", "self_prompt_tokens", "window", "copies"),
-    *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
+    *(
+        "eval_max_new_tokens",
+        "max_length",
+        "workers",
+        "gradient_accumulation",
+        "drafts_per_block",
+        "max_blocks",
+    ),
 )
 
 
@@ -314,6 +321,7 @@ class TrainConfig(_Machine):
     )
     eval_strategy: str = option("window", "decoder of the evaluations", STRATEGIES)
     eval_block_size: int = option(0, "its block size; 0 takes the data's")
+    eval_max_new_tokens: int = option(256, "longest answer of the evaluations, in tokens")
     max_accuracy_drop: float = option(0.01, "a best checkpoint loses at most this much accuracy")
     max_nll_rise: float = option(0.15, "... or, without problems, this part of likelihood")
     save_steps: int = option(0, "steps between checkpoints; 0 takes eval_steps, or 500")

@@ -29,8 +29,6 @@ from jacobi_forcing.training.trainer import JacobiTrainer, Metrics
 
 logger = logging.getLogger(__name__)
 
-_EVAL_TOKENS = 256
-
 
 def run(config: TrainConfig) -> Path:
     """Train `config.model` on `config.packed`; return `config.out`, a plain Hugging Face directory.
@@ -182,7 +180,7 @@ def _decode(config: TrainConfig, model: CausalLM, prompts: list[list[int]], bloc
         model,
         prompts,
         DecoderConfig(strategy=config.eval_strategy, block_size=block_size),
-        max_new_tokens=min(_EVAL_TOKENS, room),
+        max_new_tokens=min(config.eval_max_new_tokens, room),
         batch_size=32,
     )
 
