@@ -461,6 +461,7 @@ def test_rows_that_do_not_fit_the_block_size_are_refused(toy, packed, tmp_path, 
         ("{head}[[rounds]]\nblock_size = 4", "round 1: unknown setting 'block_size'"),
         ('{head}average = 1\n[collect]\nprompts = "self:4"', "must be a list of 2 numbers"),
         ('{head}average = [1.0]\n[collect]\nprompts = "self:4"', "average: --models names 2"),
+        ('{head}members = 0\n[collect]\nprompts = "self:4"', "members is 0, must be a number of"),
         ('{head}[collect]\nprompts = "self:4"\nblock_size = 1', "--block-size is 1"),
         ('{head}[collect]\nprompts = "self:4"\nblock_size = "1"', "needs a value of type int"),
         ('{head}[collect]\nprompts = "self:4"\nout = "x"', "out is set by the recipe itself"),
@@ -494,7 +495,7 @@ def test_a_recipe_whose_settings_changed_is_not_taken_for_done(tmp_path, refused
     from jacobi_forcing.stages.force import read_recipe
 
     (done,) = read_recipe(recipe).rounds
-    files.write_json(Path(done.train.out) / "run.json", {"settings": asdict(done.train)})
+    files.write_json(done.model / "run.json", {"settings": asdict(done.trains[0])})
     assert main(["force", str(recipe)]) == 0
     recipe.write_text(text + "[train]\nepochs = 3.0\n")
     assert "was begun with epochs = 1.0, now it is 3.0" in refused("force", recipe)

@@ -44,6 +44,7 @@ eval_prompts = "packed:4"
 [[rounds]]
 
 [[rounds]]
+members = 2
 train.max_steps = 100
 """
 
@@ -75,18 +76,26 @@ def test_forcing_makes_a_toy_decode_more_tokens_per_forward(record, states, mask
     assert speeds["runs/round-1/model"] > 1.15 * speeds["model"]
     assert speeds["runs/round-2/model"] > speeds["model"]
 
-    record = json.loads((tmp_path / "runs/round-2/model/run.json").read_text())
-    assert record["settings"]["max_steps"] == 100
-    assert record["versions"]["torch"]
+    for number in (1, 2):
+        record = json.loads((tmp_path / f"runs/round-2/member-{number}/run.json").read_text())
+        assert record["settings"]["max_steps"] == 100
+        assert record["settings"]["seed"] == number - 1
+        assert record["versions"]["torch"]
     # The second round collected with the first one's model, not with the base.
     manifest = json.loads((tmp_path / "runs/round-2/trajectories/manifest.json").read_text())
     assert manifest["settings"]["model"].endswith("round-1/model")
 
-    start, first, second, mean = (
-        load_file(tmp_path / name / "model.safetensors")["lm_head.weight"]
-        for name in ("model", "runs/round-1/model", "runs/round-2/model", "runs/average")
+    def weights(name):
+        return load_file(tmp_path / name / "model.safetensors")["lm_head.weight"]
+
+    members = [weights(f"runs/round-2/member-{number}") for number in (1, 2)]
+    assert not torch.equal(*members)
+    second = weights("runs/round-2/model")
+    torch.testing.assert_close(second, (members[0] + members[1]) / 2)
+    torch.testing.assert_close(
+        weights("runs/average"),
+        0.1 * weights("model") + 0.3 * weights("runs/round-1/model") + 0.6 * second,
     )
-    torch.testing.assert_close(mean, 0.1 * start + 0.3 * first + 0.6 * second)
 
     before = (tmp_path / "runs/round-2/model/model.safetensors").stat().st_mtime_ns
     assert main(["force", str(recipe)]) == 0  # all done: nothing is run again

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,14 @@ class Round:
 
     collect: CollectConfig
     pack: PackConfig
-    train: TrainConfig
+    trains: list[TrainConfig]  # one per member, alike but for their seeds
+    average: AverageConfig | None  # of the members, where there are several
     evaluate: EvaluateConfig | None  # None where the recipe has no [evaluate]
+
+    @property
+    def model(self) -> Path:
+        """The round's checkpoint."""
+        return Path((self.average or self.trains[0]).out)
 
 
 @dataclass(frozen=True)
@@ -66,27 +72,37 @@ def run(config: ForceConfig) -> Path:
     reports = []
     for number, stages in enumerate(recipe.rounds, 1):
         console.rule(f"round {number} of {len(recipe.rounds)}")
-        checkpoint = Path(stages.train.out)
-        if _is_done(stages.train, checkpoint / "run.json"):
-            console.print(f"{checkpoint} is trained already")
-        else:
-            collect.run(stages.collect)
-            if not _is_done(stages.pack, Path(stages.pack.out) / MANIFEST):
-                pack.run(stages.pack)
-            train.run(stages.train)
+        for train_config in stages.trains:
+            _train(stages, train_config, console)
+        if stages.average is not None:
+            _averaged(stages.average)
         if stages.evaluate is not None:
             reports.append((f"round {number}", _evaluated(stages.evaluate)))
-    last = Path(recipe.rounds[-1].train.out)
+    last = recipe.rounds[-1].model
     if recipe.average is not None:
         console.rule("average")
-        last = Path(recipe.average.out)
-        if not _is_done(recipe.average, last / RECORD):
-            average.run(recipe.average)
+        last = _averaged(recipe.average)
         if recipe.evaluate is not None:
             reports.append(("average", _evaluated(recipe.evaluate)))
     if reports:
         console.print(_table(reports))
     return last
+
+
+def _train(stages: Round, config: TrainConfig, console: Console) -> None:
+    """Train one member of a round, from what the round collects and packs once."""
+    if _is_done(config, Path(config.out) / RECORD):
+        console.print(f"{config.out} is trained already")
+        return
+    collect.run(stages.collect)
+    if not _is_done(stages.pack, Path(stages.pack.out) / MANIFEST):
+        pack.run(stages.pack)
+    train.run(config)
+
+
+def _averaged(config: AverageConfig) -> Path:
+    out = Path(config.out)
+    return out if _is_done(config, out / RECORD) else average.run(config)
 
 
 def _evaluated(config: EvaluateConfig) -> dict:
@@ -108,8 +124,9 @@ def read_recipe(path: Path) -> Recipe:
 
     A recipe names `model` and `out`, has a table per stage that holds for all rounds, and a list of
     `[[rounds]]` whose own stage tables go before those. Each round trains the model of the round
-    before, and collects with it. `average = [a, b, c]` adds a last model, the mean of the start and
-    each round's with these weights.
+    before, and collects with it. With `members = n` it trains n times, with other seeds, and its
+    model is their mean. `average = [a, b, c]` adds a last model, the mean of the start and each
+    round's with these weights.
 
     Raises:
         ConfigError: An unknown setting (the nearest known one is suggested), or a bad value.
@@ -121,9 +138,8 @@ def read_recipe(path: Path) -> Recipe:
         raise DataError(f"{path}: cannot read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid TOML: {error}.") from error
-    refuse_unknown(
-        recipe, ("model", "out", "seed", "threads", "rounds", "average", *_STAGES), str(path)
-    )
+    named = ("model", "out", "seed", "threads", "rounds", "members", "average")
+    refuse_unknown(recipe, (*named, *_STAGES), str(path))
     for name in ("model", "out"):
         check(isinstance(recipe.get(name), str), f'{path}: needs {name} = "...".')
     rounds = recipe.get("rounds", [{}])
@@ -131,31 +147,49 @@ def read_recipe(path: Path) -> Recipe:
         isinstance(rounds, list) and rounds and all(isinstance(r, dict) for r in rounds),
         f"{path}: rounds must be tables, each written under [[rounds]].",
     )
-    resolved = []
-    model = recipe["model"]
+    resolved: list[Round] = []
     for number, overrides in enumerate(rounds, 1):
-        where = f"{path}: round {number}"
-        refuse_unknown(overrides, _STAGES, where)
+        model = str(resolved[-1].model) if resolved else recipe["model"]
         folder = Path(recipe["out"]) / f"round-{number}"
-        wires = {
-            "collect": {"model": model, "out": str(folder / "trajectories")},
-            "pack": {"trajectories": str(folder / "trajectories"), "out": str(folder / "packed")},
-            "train": {
-                "model": model,
-                "packed": str(folder / "packed"),
-                "out": str(folder / "model"),
-            },
-            "evaluate": {"model": str(folder / "model"), "report": str(folder / "report.json")},
-        }
-        stages = {
-            stage: _resolve(stage, recipe, overrides, wires[stage], f"{where}: [{stage}]")
-            for stage in _STAGES
-        }
-        if "evaluate" not in recipe and "evaluate" not in overrides:
-            stages["evaluate"] = None
-        resolved.append(Round(**stages))
-        model = str(folder / "model")
+        resolved.append(_resolve_round(recipe, overrides, model, folder, f"{path}: round {number}"))
     return Recipe(resolved, *_resolve_average(recipe, resolved, str(path)))
+
+
+def _resolve_round(
+    recipe: Mapping, overrides: Mapping, model: str, folder: Path, where: str
+) -> Round:
+    refuse_unknown(overrides, ("members", *_STAGES), where)
+    packed, trained = str(folder / "packed"), str(folder / "model")
+    wires = {
+        "collect": {"model": model, "out": str(folder / "trajectories")},
+        "pack": {"trajectories": str(folder / "trajectories"), "out": packed},
+        "train": {"model": model, "packed": packed, "out": trained},
+        "evaluate": {"model": trained, "report": str(folder / "report.json")},
+    }
+    stages = {
+        stage: _resolve(stage, recipe, overrides, wires[stage], f"{where}: [{stage}]")
+        for stage in _STAGES
+    }
+    if "evaluate" not in recipe and "evaluate" not in overrides:
+        stages["evaluate"] = None
+    members = overrides.get("members", recipe.get("members", 1))
+    check(
+        type(members) is int and members >= 1,
+        f"{where}: members is {members!r}, must be a number of trainings, at least 1.",
+    )
+    first = stages.pop("train")
+    if members == 1:
+        return Round(**stages, trains=[first], average=None)
+    trains = [
+        replace(first, out=str(folder / f"member-{i + 1}"), seed=first.seed + i)
+        for i in range(members)
+    ]
+    mean = AverageConfig(
+        models=",".join(config.out for config in trains),
+        weights=",".join([repr(1 / members)] * members),
+        out=trained,
+    )
+    return Round(**stages, trains=trains, average=mean)
 
 
 def _resolve_average(
@@ -172,7 +206,7 @@ def _resolve_average(
     )
     out = Path(recipe["out"]) / "average"
     wires = {
-        "models": ",".join([recipe["model"], *(stages.train.out for stages in rounds)]),
+        "models": ",".join([recipe["model"], *(str(stages.model) for stages in rounds)]),
         "weights": ",".join(map(str, weights)),
         "out": str(out),
     }
