@@ -1,6 +1,7 @@
 """Properties of the view in the terminal and of the demo around it."""
 
 import io
+import json
 import re
 
 import pytest
@@ -8,6 +9,7 @@ from rich.console import Console
 from test_drawing import data_of, fake_decode
 from toys import toy_model, toy_tokenizer
 
+from jacobi_forcing.cli import main
 from jacobi_forcing.config import DemoConfig
 from jacobi_forcing.drawing.terminal import Side, watch
 from jacobi_forcing.errors import ConfigError
@@ -68,3 +70,8 @@ def test_demo_shows_its_table_and_writes_its_page(tmp_path, capsys):
 def test_demo_refuses_what_it_cannot_do(settings):
     with pytest.raises(ConfigError, match="--"):
         demo.run(DemoConfig(**settings))
+
+
+def test_the_problem_that_the_demo_suggests_is_solved_as_it_is_typed(capsys):
+    assert main(["decode", "--json", "--prompt", demo._EXAMPLE]) == 0
+    assert json.loads(capsys.readouterr().out)["text"].endswith("Answer: 84 plums")

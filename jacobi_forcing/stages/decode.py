@@ -12,6 +12,7 @@ from jacobi_forcing.decoding import Sampling
 from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.drawing.page import write_page
 from jacobi_forcing.errors import DataError
+from jacobi_forcing.models.loading import BUNDLED
 from jacobi_forcing.stages.machine import check_block_size, open_model
 
 
@@ -22,6 +23,8 @@ def run(config: DecodeConfig) -> dict:
         JacobiForcingError: A bad prompt, block size or model.
     """
     text = _prompt_text(config.prompt)
+    if config.model in BUNDLED and not text.endswith("\n"):
+        text += "\n"  # as every problem does that the bundled pair has learned from
     model = open_model(config)
     record = {"messages": [{"role": "user", "content": text}]} if config.chat else {"prompt": text}
     ids = encode(record, model.tokenizer, "--prompt", model.context_tokens)

@@ -1,5 +1,6 @@
 """demo: the bundled pair side by side, a table of what forcing bought, and a page of one decode."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,6 +35,10 @@ from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import progress_bar
 from jacobi_forcing.stages.machine import set_threads
 
+_EXAMPLE = (
+    "Chloe picks 7 plums a minute and Karl picks 5. Their basket already has 12 plums in it. "
+    "How many are in the basket after 6 minutes of picking?"
+)
 _MAX_NEW_TOKENS = DecodeConfig.max_new_tokens
 
 
@@ -86,7 +91,9 @@ def run_pair(
     _draw(config, forced, chosen, runs[-1], runs[0], max_new_tokens)
     console.print(f"Wrote {config.html}: one of these decodes, token by token.", highlight=False)
     console.print(
-        'Next: jacobi decode --prompt "YOUR TEXT" --html mine.html, or jacobi --help for the rest.',
+        "Next: a problem like these with your own numbers, such as\n"
+        f"  jacobi decode --html mine.html --prompt {shlex.quote(_EXAMPLE)}\n"
+        "or jacobi --help for the rest.",
         highlight=False,
         markup=False,
         soft_wrap=True,
