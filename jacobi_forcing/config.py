@@ -96,14 +96,8 @@ class _Base:
 
 _AT_LEAST_ONE = (
     *("max_new_tokens", "batch_size", "shard_prompts", "self_prompt_tokens", "window", "copies"),
-    *(
-        "eval_max_new_tokens",
-        "max_length",
-        "workers",
-        "gradient_accumulation",
-        "drafts_per_block",
-        "max_blocks",
-    ),
+    *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
+    *("eval_max_new_tokens",),
 )
 
 
