@@ -106,7 +106,7 @@ def random_packed(
     return [pack_one(trajectory, block_size, config) for trajectory in made]
 
 
-def packed_logits(network, batch, variant, window=1):
+def differentiable_logits(network, batch, variant, window=1):
     """The trainer's own forward; of the trainer it needs only its settings."""
     trainer = SimpleNamespace(
         mask=variant,
@@ -114,5 +114,10 @@ def packed_logits(network, batch, variant, window=1):
         bf16_autocast=False,
         accelerator=SimpleNamespace(unwrap_model=lambda m: m),
     )
-    with torch.no_grad():
-        return JacobiTrainer.packed_logits(trainer, network, batch)
+    return JacobiTrainer.packed_logits(trainer, network, batch)
+
+
+@torch.no_grad()
+def packed_logits(network, batch, variant, window=1):
+    """The same without gradients."""
+    return differentiable_logits(network, batch, variant, window)

@@ -287,6 +287,30 @@ def test_a_model_with_bfloat16_weights_trains(tmp_path, attention):
     assert not torch.equal(parameters(network), before)
 
 
+def test_training_attends_tile_by_tile_and_its_decoder_test_as_it_will_serve(tmp_path):
+    network, teacher, seen = tiny_network(), tiny_network(seed=1), []
+
+    def note(network):
+        seen.append(network.config._attn_implementation)
+        return {"score": 0.0}
+
+    class Evaluation(TrainerCallback):
+        def on_step_end(self, *_, **__):
+            trainer.evaluate()
+
+    options = {"decoder_test": note, "frozen": teacher, "ar_teacher": "frozen"}
+    options |= {"callbacks": [Evaluation()]}
+    trainer = make_trainer(tmp_path, network, uneven_sequences(), **options)
+    hook = network.register_forward_pre_hook(
+        lambda network, _: seen.append(network.config._attn_implementation)
+    )
+    trainer.train()
+    hook.remove()
+    assert seen == ["jacobi_tiled", "sdpa"]
+    network.save_pretrained(tmp_path / "saved")
+    assert "jacobi_tiled" not in (tmp_path / "saved" / "config.json").read_text()
+
+
 # The order of the sequences
 
 

@@ -9,8 +9,10 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from jacobi_forcing.data.packed import Packed
 from jacobi_forcing.training.layout import (
+    CLEAN,
     IGNORED,
     PADDING,
+    PROMPT,
     Layout,
     ar_targets,
     make_layout,
@@ -129,3 +131,13 @@ class Collator:
 def layout_of(batch: dict[str, Tensor]) -> Layout:
     """Give the [B, S] layout of a batch."""
     return Layout(batch["stream"], batch["block"], batch["position_ids"], batch["start"])
+
+
+def clean_part(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the columns behind every row's last clean token: teachers need no more.
+
+    No clean token sees a noisy one, so nothing changes for those that stay.
+    """
+    clean = (batch["stream"] == PROMPT) | (batch["stream"] == CLEAN)
+    end = int(clean.any(0).nonzero().max()) + 1
+    return {name: values[:, :end] if values.ndim == 2 else values for name, values in batch.items()}

@@ -6,6 +6,7 @@ Shapes: B = sequences, S = tokens of the longest, V = vocabulary.
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import TrainOutput
 
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.models import attention_masks
-from jacobi_forcing.training.batch import LengthSampler, PackedDataset, layout_of
+from jacobi_forcing.models.attention import TILED, attention
+from jacobi_forcing.training.batch import LengthSampler, PackedDataset, clean_part, layout_of
 from jacobi_forcing.training.loss import losses, token_counts
 from jacobi_forcing.training.mask import dense_mask
 from jacobi_forcing.training.online import OnlineDrafts
@@ -99,6 +102,15 @@ class JacobiTrainer(Trainer):
             counts = self.accelerator.reduce(counts, "sum") / self.args.world_size
         return counts.float()
 
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train; on a CPU with attention that leaves out what nobody sees."""
+        networks = [self.model] if self.frozen is None else [self.model, self.frozen]
+        with ExitStack() as stack:
+            if self.args.device.type == "cpu" and not self.args.torch_compile:
+                for network in networks:
+                    stack.enter_context(attention(network, TILED))
+            return super().train(*args, **kwargs)
+
     def get_batch_samples(self, *arguments: Any) -> tuple[list, Tensor | None]:
         """Take a step's batches; none behind the last step.
 
@@ -138,7 +150,7 @@ class JacobiTrainer(Trainer):
         teachers: dict[str, Tensor | None] = {"self": logits, "fixed-point": None}
         if self.frozen is not None:
             with torch.no_grad():
-                teachers["frozen"] = self.packed_logits(self.frozen, inputs)
+                teachers["frozen"] = self.packed_logits(self.frozen, clean_part(inputs))
         found = losses(
             logits,
             inputs["ar_targets"],
@@ -233,10 +245,9 @@ class JacobiTrainer(Trainer):
         """Decode with the shipped decoder and log what it measures."""
         was_training = self.model.training
         network = self.accelerator.unwrap_model(self.model).eval()
-        metrics = {
-            f"{metric_key_prefix}_{name}": value
-            for name, value in self.decoder_test(network).items()
-        }
+        with attention(network, "sdpa"):  # as it will serve
+            found = self.decoder_test(network)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.model.train(was_training)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(

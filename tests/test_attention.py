@@ -1,0 +1,105 @@
+"""Attention tile by tile: the same results, less work, and decoding never sees it."""
+
+import pytest
+import torch
+from packs import differentiable_logits, packed_logits, random_packed
+from toys import FAMILIES, PAD, tiny_network
+
+from jacobi_forcing.config import MASKS
+from jacobi_forcing.models import attention as tiles
+from jacobi_forcing.models.attention import TILED, attention
+from jacobi_forcing.training.batch import Collator, clean_part, layout_of
+from jacobi_forcing.training.layout import CLEAN, PADDING, PROMPT
+from jacobi_forcing.training.mask import dense_mask
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(tiles, "TILE", 5)
+
+
+def ragged_batch(count=3, block_size=6):
+    collate = Collator(block_size, PAD, ar_on_prompt=True, consistency_from="start")
+    batch = collate(random_packed(3, count, block_size))
+    assert (batch["stream"] == PADDING).any()
+    return batch
+
+
+def logits_and_gradient(network, batch, variant):
+    network.zero_grad()
+    logits = differentiable_logits(network, batch, variant, 2)
+    real = logits[batch["stream"] != PADDING]
+    (real * torch.linspace(-1, 1, real.shape[-1])).square().mean().backward()
+    return real.detach(), torch.cat([p.grad.flatten() for p in network.parameters()])
+
+
+@pytest.mark.parametrize("variant", MASKS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_and_gradients_are_those_of_attention_to_everything(family, variant):
+    network, batch = tiny_network(family), ragged_batch()
+    usual, usual_gradient = logits_and_gradient(network, batch, variant)
+    with attention(network, TILED):
+        tiled = network.config._attn_implementation == TILED
+        assert tiled or family == "gemma2"  # its soft cap needs the eager one
+        found, gradient = logits_and_gradient(network, batch, variant)
+    assert network.config._attn_implementation != TILED
+    assert torch.allclose(found, usual, atol=1e-5)
+    assert torch.allclose(gradient, usual_gradient, atol=1e-4 * float(usual_gradient.abs().max()))
+
+
+def test_a_key_left_out_that_somebody_sees_would_show(monkeypatch):
+    whole = tiles._tiles
+    network, batch = tiny_network(), ragged_batch()
+    usual, _ = logits_and_gradient(network, batch, MASKS[0])
+
+    def without_one(mask):
+        for rows, keys in whole(mask):
+            numbers = torch.arange(mask.shape[3])[keys]
+            yield rows, numbers[1:] if len(numbers) > 5 else numbers
+
+    monkeypatch.setattr(tiles, "_tiles", without_one)
+    with attention(network, TILED):
+        found, _ = logits_and_gradient(network, batch, MASKS[0])
+    assert (found - usual).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("variant", MASKS)
+def test_every_tile_gets_the_keys_that_are_seen_from_it_and_no_others(variant):
+    seen = dense_mask(layout_of(ragged_batch()), variant, 2)
+    mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
+    mask[:, :, :, 0] = 0.0  # so that no tile sees nothing
+    covered = 0
+    for rows, keys in tiles._tiles(mask):
+        found = torch.arange(mask.shape[3])[keys]
+        assert torch.equal(found, (mask[:, :, rows] == 0).any(2).any(1).any(0).nonzero()[:, 0])
+        assert rows.start == covered
+        covered = rows.stop
+    assert covered == mask.shape[2]
+
+
+def test_an_attention_that_somebody_chose_is_left_alone():
+    network = tiny_network()
+    network.set_attn_implementation("eager")
+    with attention(network, TILED):
+        assert network.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("variant", MASKS)
+def test_the_clean_part_has_every_clean_token_with_its_logits(variant):
+    network, batch = tiny_network(), ragged_batch()
+    clean = (batch["stream"] == PROMPT) | (batch["stream"] == CLEAN)
+    # As drafts are laid out while training: behind all clean text.
+    order = clean.logical_not().int().argsort(dim=1, stable=True)
+    sorted_batch = {
+        name: values.gather(1, order) if values.ndim == 2 else values
+        for name, values in batch.items()
+    }
+    part = clean_part(sorted_batch)
+    end = part["input_ids"].shape[1]
+    assert end == clean.sum(1).max() < batch["input_ids"].shape[1]
+    clean = clean.gather(1, order)
+    assert not clean[:, end:].any()
+    with torch.no_grad():
+        whole = packed_logits(network, sorted_batch, variant, 2)[:, :end]
+        found = packed_logits(network, part, variant, 2)
+    assert torch.allclose(found[clean[:, :end]], whole[clean[:, :end]], atol=1e-5)
