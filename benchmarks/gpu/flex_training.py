@@ -27,8 +27,8 @@ def main() -> None:
             model = random_model("smoke" if args.smoke else "0.5B", on, dtype, attention)
             if attention == "sdpa":
                 seen = dense_mask(layout, "noise-conditioned", 8)
-                distance = layout.position[:, :, None] - layout.position[:, None, :]
-                mask = attention_masks(model.config, seen, distance, dtype)
+                position = layout.position
+                mask = attention_masks(model.config, seen, position, position, dtype)
             else:
                 predicate = flex_predicate(layout, "noise-conditioned", 8)
                 mask = create_block_mask(predicate, 1, None, length, length, device=on)

@@ -29,7 +29,7 @@ class SlotCache(Cache):
         self.num_slots = num_slots
         self.keys: dict[int, Tensor] = {}  # layer -> [R, H, S + 1, D]
         self.values: dict[int, Tensor] = {}
-        self.place(0, torch.zeros(1, 1, dtype=torch.long), 1)
+        self.place(0, [range(0)], 0)
 
     @property
     def padding_slot(self) -> int:
@@ -41,19 +41,19 @@ class SlotCache(Cache):
         """Bytes allocated so far."""
         return sum(t.nbytes for layers in (self.keys, self.values) for t in layers.values())
 
-    def place(self, first_row: int, slots: Tensor, num_visible: int) -> None:
+    def place(self, first_row: int, places: Sequence[range], num_visible: int) -> None:
         """Say where the next forward writes and how far it reads.
 
         Args:
             first_row: The forward's B rows are first_row .. first_row + B - 1.
-            slots: [B, Q] long, the slot of every token.
+            places: The slots of each row's tokens; of its Q columns they are the last, and those
+                before them are padding.
             num_visible: Slots 0 .. num_visible - 1 are handed to attention.
         """
-        self.first_row = first_row
-        self.slots = slots
-        self.num_visible = num_visible
-        rows = torch.arange(first_row, first_row + len(slots), device=slots.device)
-        self.row_index = rows[:, None]
+        self._rows = slice(first_row, first_row + len(places))
+        self._places = places
+        self._num_visible = num_visible
+        self._index: tuple[Tensor, Tensor] | None = None  # [B, 1] rows and [B, Q] slots
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_, **__
@@ -62,15 +62,29 @@ class SlotCache(Cache):
         if layer_idx not in self.keys:
             self.keys[layer_idx] = self._allocate(key_states)
             self.values[layer_idx] = self._allocate(value_states)
-        rows = slice(self.first_row, self.first_row + key_states.shape[0])
-        visible = []
-        for stored, new in (
-            (self.keys[layer_idx], key_states),
-            (self.values[layer_idx], value_states),
-        ):
-            stored[self.row_index, :, self.slots] = new.transpose(1, 2)
-            visible.append(stored[rows, :, : self.num_visible])
-        return visible[0], visible[1]
+        return (
+            self._write(self.keys[layer_idx], key_states),
+            self._write(self.values[layer_idx], value_states),
+        )
+
+    def _write(self, stored: Tensor, new: Tensor) -> Tensor:
+        rows = stored[self._rows]
+        if len(self._places) == 1:  # no padding: a plain copy, several times faster
+            place = self._places[0]
+            rows[:, :, place.start : place.stop] = new
+        else:
+            if self._index is None:
+                self._index = self._make_index(new.shape[2], new.device)
+            row_index, slots = self._index
+            rows[row_index, :, slots] = new.transpose(1, 2)
+        return rows[:, :, : self._num_visible]
+
+    def _make_index(self, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        slots = [[self.padding_slot] * (width - len(p)) + list(p) for p in self._places]
+        return (
+            torch.arange(len(slots), device=device)[:, None],
+            torch.tensor(slots, device=device),
+        )
 
     def _allocate(self, states: Tensor) -> Tensor:
         _, heads, _, dim = states.shape
@@ -81,10 +95,9 @@ class SlotCache(Cache):
 
         Keys carry their position, not their slot, so a token may lie anywhere until it is kept.
         """
-        places = torch.tensor(sources, device=self.slots.device)
         for layers in (self.keys, self.values):
             for stored in layers.values():
-                stored[row, :, target : target + len(sources)] = stored[row].index_select(1, places)
+                stored[row, :, target : target + len(sources)] = stored[row][:, list(sources)]
 
     def move_row(self, source: int, target: int) -> None:
         """Copy one row over another, so that the rows in use stay next to each other."""
@@ -106,7 +119,7 @@ class SlotCache(Cache):
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
         """Length and offset of the keys that the next forward attends to."""
-        return self.num_visible, 0
+        return self._num_visible, 0
 
     @property
     def is_compileable(self) -> bool:

@@ -56,34 +56,34 @@ class RaggedForward:
         Returns:
             [B, num_outputs, V] logits; those of padding are meaningless.
         """
-        device = self.model.device
-        width = max(map(len, inputs))
         lengths = self.lengths[first_row : first_row + len(inputs)]
-        starts = torch.tensor(lengths, device=device)
-        num_tokens = torch.tensor([len(ids) for ids in inputs], device=device)
-        num_visible = max(n + len(ids) for n, ids in zip(lengths, inputs, strict=True))
-        pad = self.model.pad_id
-        ids = torch.tensor([[pad] * (width - len(i)) + list(i) for i in inputs], device=device)
-
-        offsets = torch.arange(width, device=device)[None] - (width - num_tokens)[:, None]  # [B, Q]
-        is_pad = offsets < 0
-        positions = (starts[:, None] + offsets).masked_fill(is_pad, 0)
-        slots = positions.masked_fill(is_pad, self.cache.padding_slot)
-        distance = positions[:, :, None] - torch.arange(num_visible, device=device)  # [B, Q, K]
-        visible = distance >= 0
-        for row, tree in enumerate(branches or ()):
-            if tree is not None:
-                _branch(tree, lengths[row], positions[row], distance[row], visible[row])
-
-        self.cache.place(first_row, slots, num_visible)
+        places = [range(n, n + len(ids)) for n, ids in zip(lengths, inputs, strict=True)]
+        positions = self._padded(places, 0)
+        num_visible = max(place.stop for place in places)
+        keys = torch.arange(num_visible, device=self.model.device)[None]  # their positions
+        visible = keys[:, None, :] <= positions[:, :, None]
+        if branches is not None and any(branches):
+            keys = keys.repeat(len(inputs), 1)
+            for row, tree in enumerate(branches):
+                if tree is not None:
+                    _branch(tree, lengths[row], positions[row], keys[row], visible[row])
+        self.cache.place(first_row, places, num_visible)
         return self.model.logits(
-            input_ids=ids,
+            input_ids=self._padded(inputs, self.model.pad_id),
             position_ids=positions,
-            attention_mask=attention_masks(self.model.config, visible, distance, self.model.dtype),
+            attention_mask=attention_masks(
+                self.model.config, visible, positions, keys, self.model.dtype
+            ),
             past_key_values=self.cache,
             use_cache=True,
             num_outputs=num_outputs,
         )
+
+    def _padded(self, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+        """Make a [B, Q] long tensor, shorter rows filled up on their left."""
+        width = max(map(len, rows))
+        filled = [[padding] * (width - len(row)) + list(row) for row in rows]
+        return torch.tensor(filled, device=self.model.device)
 
     @torch.inference_mode()
     def keep(self, row: int, num_chain: int, rest: Sequence[int]) -> None:
@@ -100,29 +100,24 @@ class RaggedForward:
         self.lengths[row] = start + num_chain + len(rest)
 
 
-def _branch(
-    tree: Branches, length: int, positions: Tensor, distance: Tensor, visible: Tensor
-) -> None:
+def _branch(tree: Branches, length: int, positions: Tensor, keys: Tensor, visible: Tensor) -> None:
     """Let a row's last tokens stand at repeated positions and see only the way to themselves.
 
     Args:
         tree: The row's branches, T tokens.
         length: The row's verified tokens.
-        positions: [Q] long, changed in place; so are the following.
-        distance: [Q, K] long.
+        positions: [Q] long, of its queries; changed in place, as are the following.
+        keys: [K] long, positions of its slots.
         visible: [Q, K] bool.
     """
     num = len(tree.positions)
     device = positions.device
-    placed = length + torch.tensor(tree.positions, device=device)
-    num_visible = visible.shape[1]
     # Their slots come last in the row's own input; slots behind them belong to longer rows.
     first = length + tree.first
-    positions[-num:] = placed
-    distance[-num:] = placed[:, None] - torch.arange(num_visible, device=device)
-    distance[:, first : first + num] = positions[:, None] - placed
+    positions[-num:] = length + torch.tensor(tree.positions, device=device)
+    keys[first : first + num] = positions[-num:]
     visible[:, first : first + num] = False
-    seen = torch.zeros(num, num_visible, dtype=torch.bool)
+    seen = torch.zeros(num, visible.shape[1], dtype=torch.bool)
     seen[:, :length] = True
     for i, way in enumerate(tree.ways):
         seen[i, [length + j for j in way]] = True

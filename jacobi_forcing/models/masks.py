@@ -20,7 +20,11 @@ def layer_windows(config: PretrainedConfig) -> dict[str, int | None]:
 
 
 def attention_masks(
-    config: PretrainedConfig, visible: Tensor, distance: Tensor, dtype: torch.dtype
+    config: PretrainedConfig,
+    visible: Tensor,
+    query_position: Tensor,
+    key_position: Tensor,
+    dtype: torch.dtype,
 ) -> Tensor | dict[str, Tensor]:
     """Build the `attention_mask` argument of a model's forward.
 
@@ -30,20 +34,20 @@ def attention_masks(
     Args:
         config: The model's configuration.
         visible: [B, Q, K] bool, True where the query may see the key if its layer's window allows.
-        distance: [B, Q, K] long, query position minus key position.
+        query_position: [B, Q] long.
+        key_position: [B or 1, K] long.
         dtype: The model's dtype.
 
     Returns:
         [B, 1, Q, K] of 0 and the dtype's minimum, or one such mask per layer type if they differ.
     """
-    windows = layer_windows(config)
     masks = {}
-    for layer_type, window in windows.items():
-        seen = visible if window is None else visible & (distance < window)
-        blocked = torch.finfo(dtype).min
-        masks[layer_type] = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
-            ~seen, blocked
-        )[:, None]
+    for layer_type, window in layer_windows(config).items():
+        seen = visible
+        if window is not None:
+            seen = visible & (key_position[:, None, :] > query_position[:, :, None] - window)
+        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+        masks[layer_type] = mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
     if len(masks) == 1:
         return next(iter(masks.values()))
     return masks

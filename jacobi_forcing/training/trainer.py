@@ -170,13 +170,15 @@ class JacobiTrainer(Trainer):
         seen = dense_mask(layout, self.mask, self.window)
         # A padding row that sees nothing would be NaN in some kernels; let it see itself.
         seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
-        distance = layout.position[:, :, None] - layout.position[:, None, :]
         network = self.accelerator.unwrap_model(model)
+        mask = attention_masks(
+            network.config, seen, layout.position, layout.position, network.dtype
+        )
         with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.bf16_autocast):
             return model(
                 input_ids=inputs["input_ids"],
                 position_ids=inputs["position_ids"],
-                attention_mask=attention_masks(network.config, seen, distance, network.dtype),
+                attention_mask=mask,
                 use_cache=False,
             ).logits
 
