@@ -13,6 +13,7 @@ from jacobi_forcing.data.trajectories import read_all
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.models import load_model
+from jacobi_forcing.stages import collect
 
 RECIPE = """
 model = "{model}"
@@ -55,13 +56,18 @@ train.max_steps = 100
     [("states", "recorded", "noise-conditioned"), ("answers", "online", "clean-context")],
     ids=["recorded", "online"],
 )
-def test_forcing_makes_a_toy_decode_more_tokens_per_forward(record, states, mask, tmp_path):
+def test_forcing_makes_a_toy_decode_more_tokens_per_forward(
+    record, states, mask, tmp_path, monkeypatch
+):
+    collected, run = [], collect.run
+    monkeypatch.setattr(collect, "run", lambda config: collected.append(config.out) or run(config))
     model = save_toy(tmp_path / "model", max_position_embeddings=64)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         RECIPE.format(model=model, out=tmp_path / "runs", record=record, states=states, mask=mask)
     )
     assert main(["force", str(recipe)]) == 0
+    assert len(collected) == 2  # once a round, whatever the members
 
     first = list(read_all(tmp_path / "runs/round-1/trajectories"))
     prompts = [t.prompt_ids for t in first]

@@ -94,7 +94,9 @@ def _train(stages: Round, config: TrainConfig, console: Console) -> None:
     if _is_done(config, Path(config.out) / RECORD):
         console.print(f"{config.out} is trained already")
         return
-    collect.run(stages.collect)
+    # Rows beside it change no answer, so another batch size leaves what was collected as good.
+    if not _is_done(stages.collect, Path(stages.collect.out) / MANIFEST, "batch_size"):
+        collect.run(stages.collect)
     if not _is_done(stages.pack, Path(stages.pack.out) / MANIFEST):
         pack.run(stages.pack)
     train.run(config)
@@ -110,11 +112,14 @@ def _evaluated(config: EvaluateConfig) -> dict:
     return read_json(report) if _is_done(config, report) else evaluate.run(config)
 
 
-def _is_done(config: Any, record: Path) -> bool:
-    """Tell whether a stage has left its record; refuse to go on if it ran with other settings."""
+def _is_done(config: Any, record: Path, *free: str) -> bool:
+    """Tell whether a stage has left its record; refuse to go on if it ran with other settings.
+
+    `free` names settings that may have changed, beside those that say where the work is done.
+    """
     if not record.exists():
         return False
-    free = ("device", "threads", "workers")
+    free = ("device", "threads", "workers", *free)
     refuse_change(record, asdict(config), read_json(record)["settings"], free=free)
     return True
 
