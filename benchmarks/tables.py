@@ -264,6 +264,39 @@ def batch_speed() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "batch_speed")
 
 
+def sampling() -> str:
+    """Tokens per forward when sampling, two ways."""
+    result = read("sampling")
+    ways = ("shared noise", "accept with p")
+    found = {(r["model"], r["temperature"], r["way"]): r for r in result["rows"]}
+    rows = []
+    for model, temperature in dict.fromkeys(key[:2] for key in found):
+        pair = [found[model, temperature, way] for way in ways]
+        cells = [f"{r['tokens_per_forward']:.2f} ± {r['standard_error']:.2f}" for r in pair]
+        rows.append([Path(model).name, str(temperature), *cells])
+    header = ["model", "temperature", "noise shared by draft and text", "accept with p(guess)"]
+    note = (
+        f"Tokens per forward of window, block size {result['block_size']}, ± the standard error "
+        f"over {result['num_prompts']} prompts. Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "sampling")
+
+
+def overhead() -> str:
+    """What a step costs beside the model's forward."""
+    result = read("overhead")
+    rows = [
+        [
+            str(row["batch_size"]),
+            row["decoder"],
+            f"{row['share']:.1%} ({row['share_low']:.1%} to {row['share_high']:.1%})",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["rows", "decoder", "of the step is outside the model's forward (quartiles)"]
+    return markdown(header, rows) + f"\n\n{result['model']}. Source: " + source(result, "overhead")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -277,6 +310,8 @@ TABLES: dict[str, Callable[[], str]] = {
         multiblock,
         decode_speed,
         batch_speed,
+        sampling,
+        overhead,
     )
 }
 
