@@ -25,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 models: setup  ## make the bundled pair again from nothing (hours on two cores)
-	$(BIN)/python recipes/tiny/train_base.py --out runs/tiny-base
+	$(BIN)/python recipes/tiny/train_base.py --bf16 --out runs/tiny-base
 	$(BIN)/python recipes/tiny/install.py runs/tiny-base/final tiny-base
 	$(BIN)/jacobi force recipes/tiny/force.toml
 	$(BIN)/python recipes/tiny/install.py runs/tiny-forced/average tiny-forced

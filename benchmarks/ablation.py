@@ -1,6 +1,6 @@
 """What each choice of the method is worth: one setting changed at a time, the same budget for each.
 
-    python benchmarks/ablation.py --model ../shared/models/stories260K --out runs/ablation
+    python benchmarks/ablation.py --model stories260K --out runs/ablation
 
 Every variant trains from the same checkpoint, on the same prompts, for the same number of steps,
 and is measured on the same prompts kept out of training. Stopped, it continues when run again.
@@ -36,7 +36,7 @@ VARIANTS: dict[str, tuple[dict, dict]] = {
 def main() -> None:
     """Train every variant, measure and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="../shared/models/stories260K")
+    parser.add_argument("--model", required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--prompts", default="self:4000")
     parser.add_argument("--max-steps", type=int, default=500)

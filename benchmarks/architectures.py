@@ -21,7 +21,7 @@ from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.errors import ModelError
 from jacobi_forcing.models import CausalLM
-from jacobi_forcing.models.loading import refuse_stateful
+from jacobi_forcing.models.causal_lm import refuse_stateful
 from jacobi_forcing.models.probe import probe
 
 _VOCAB = 64

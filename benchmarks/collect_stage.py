@@ -1,6 +1,6 @@
 """Batched collection against the one-prompt-at-a-time way: `jacobi collect` itself, same prompts.
 
-    python benchmarks/collect_stage.py --model tiny-base ../shared/models/stories260K
+    python benchmarks/collect_stage.py --model tiny-base stories260K
 
 Seconds are those of the whole stage: loading, decoding, checking answers, writing files.
 """

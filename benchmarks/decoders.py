@@ -15,7 +15,6 @@ from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.compare import wilson
 from jacobi_forcing.decoding.measure import Decoded
 from jacobi_forcing.models import load_model
-from jacobi_forcing.models.probe import probe
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
 
@@ -58,7 +57,6 @@ def main() -> None:
     for labelled in [first, *args.between, *others]:
         label, _, name = labelled.partition("=")
         model = load_model(name)
-        probe(model)
         prompts = [model.tokenizer.encode(p.prompt) for p in chosen]
         for found in measure(
             model,

@@ -1,6 +1,6 @@
 """Sampling two ways: noise shared by draft and text (ours), and accepting a guess with p(guess).
 
-    python benchmarks/sampling.py --model tiny-forced ../shared/models/stories260K
+    python benchmarks/sampling.py --model tiny-forced stories260K
 
 The textbook way (speculative sampling of a draft without probabilities): a guess stays with the
 probability that the model gives it, and where it falls, the token is drawn from the others. Both

@@ -1,6 +1,6 @@
 """A real pretrained model before and after: its speed, and what the original thinks of its text.
 
-    python benchmarks/stories.py original=../shared/models/stories260K "round 1=runs/.../model"
+    python benchmarks/stories.py original=stories260K "round 1=runs/.../model"
 
 Prompts are sampled from the first model, which judges every text by its likelihood; how often a
 text repeats itself is counted. Trainings' own measurements step by step come along as curves.

@@ -57,12 +57,13 @@ def ladder() -> str:
                 str(row["num_mismatches"] + row["timed_mismatches"]),
             ]
         )
-    header = ["model", "decoder, block size", "solved (95 %)", "tokens per forward"]
+    header = ["model", "decoder, block size", "accuracy (95 % interval)", "tokens per forward"]
     header += ["math / code", "speed-up over its AR", "mismatches"]
     note = (
         f"n = {result['rows'][0]['all']['num_problems']} held-out problems. Speed-up: AR seconds / "
         f"seconds per problem at batch 1, same engine, prefill inside; median and quartiles of "
-        f"{result['num_timed']} of them. Source: "
+        f"{result['num_timed']} of them. Mismatches: answers that are not the ids of the same "
+        "model's AR. prompt-lookup copies at most 10 tokens. Source: "
     )
     return markdown(header, rows) + "\n\n" + note + source(result, "ladder")
 
@@ -104,7 +105,7 @@ def average() -> str:
         for row in result["rows"]
     ]
     rounds = [f"round {number}" for number in range(1, len(result["models"]))]
-    header = ["start", *rounds, "solved (95 %)", "tokens per forward"]
+    header = ["start", *rounds, "accuracy (95 % interval)", "tokens per forward"]
     note = (
         f"n = {2 * int(result['prompts'].removeprefix('bundled:'))} held-out problems of seed "
         f"{result['seed']}. Source: "

@@ -32,7 +32,10 @@ STAGES = {
         configs.AverageConfig,
         "jacobi average --models tiny-base,tiny-forced --weights 0.1,0.9 --out calmer/",
     ),
-    "force": (configs.ForceConfig, "jacobi force recipes/tiny/force.toml"),
+    "force": (
+        configs.ForceConfig,
+        "jacobi force recipes/stories260K/force.toml --model stories260K --out forced/",
+    ),
     "decode": (
         configs.DecodeConfig,
         "jacobi decode --model tiny-forced --prompt @problem.txt --strategy window",

@@ -17,6 +17,7 @@ POOLS = ("states", "text", "both")
 NOISE_SOURCES = ("text", "vocabulary")
 SCHEDULES = ("progressive", "random", "reverse")
 RECORDS = ("states", "answers")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 MASKS = ("noise-conditioned", "clean-context", "windowed")
 
 
@@ -107,9 +108,7 @@ class _Machine(_Base):
 
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes a GPU where there is one")
     dtype: str = option(
-        "auto",
-        "weights' type; auto is float32 on a CPU, the checkpoint's own on a GPU",
-        ("auto", "float32", "bfloat16", "float16"),
+        "auto", "weights' type; auto is float32 on a CPU, the checkpoint's own on a GPU", DTYPES
     )
     threads: int = option(0, "CPU threads; 0 leaves PyTorch's default")
     trust_remote_code: bool = option(False, "run model code that comes with the checkpoint")
@@ -132,13 +131,13 @@ class DecoderConfig(_Base):
     """
 
     strategy: str = option("window", "decoder", STRATEGIES)
-    block_size: int = option(16, "tokens verified per forward (n)")
+    block_size: int = option(16, "tokens per block (n); window verifies as many in every forward")
     max_blocks: int = option(2, "multiblock: blocks in flight, the verified one included (K)")
     spawn_ratio: float = option(
         0.5, "multiblock: accepted part of the last block that opens the next one (r)"
     )
     pool_size: int = option(
-        0, "recycling: old states whose n-grams are tried as branches, at most as many; 0 for none"
+        0, "recycling: old states that are kept, and most branches of a forward; 0 for none"
     )
     pool: str = option(
         "states", "where n-grams come from: old states, the prompt and text so far, or both", POOLS
@@ -173,13 +172,18 @@ class SamplingConfig(_Base):
 
     _SEED_BITS = 64
 
-    temperature: float = option(0.0, "draw tokens, from flatter odds the higher; 0 for greedy")
+    temperature: float = option(
+        0.0,
+        "0 takes the likeliest token; above 0 tokens are drawn, the more evenly the higher",
+    )
     top_k: int = option(0, "draw from the k likeliest tokens; 0 for all")
     top_p: float = option(1.0, "draw from the likeliest tokens that hold this much probability")
     min_p: float = option(0.0, "draw from tokens at least this part as likely as the likeliest")
     repetition_penalty: float = option(1.0, "divides the logits of tokens that the text holds")
     presence_penalty: float = option(0.0, "taken off the logits of tokens that the answer holds")
-    frequency_penalty: float = option(0.0, "... as many times as it holds them")
+    frequency_penalty: float = option(
+        0.0, "taken off a token's logit once for every time that the answer holds it"
+    )
     min_new_tokens: int = option(0, "shortest answer, in tokens")
 
     def __post_init__(self) -> None:
@@ -232,7 +236,11 @@ class PackConfig(_Base):
     min_noise_ratio: float = option(0.0, "noise ratio at the window's clean end")
     max_noise_ratio: float = option(1.0, "noise ratio at the window's noisy end")
     copies: int = option(1, "sequences per trajectory, each with its own phase or random ratios")
-    max_length: int = option(2048, "longest sequence in tokens; blocks beyond it are left out")
+    max_length: int = option(
+        2048,
+        "longest sequence in tokens, the prompt and twice the answer (noisy and clean); blocks "
+        "beyond it are left out",
+    )
     solved_only: bool = option(True, "leave out answers that failed their problem's check")
     finished_only: bool = option(False, "leave out answers that ended without EOS")
     workers: int = option(1, "processes")
@@ -254,6 +262,12 @@ class TrainConfig(_Machine):
     model: str = needed("what to start from: directory, hub id, tiny-base or tiny-forced")
     packed: str = needed("folder that `jacobi pack` wrote")
     out: str = needed("folder for the checkpoint; a run that was stopped there continues")
+    dtype: str = option(
+        "float32",
+        "weights' type, in training and in the checkpoint; in bfloat16 the updates of a low "
+        "learning rate are rounded away: take --bf16, and this only where memory forbids",
+        DTYPES,
+    )
     learning_rate: float = option(1e-5, "peak learning rate")
     lr_schedule: str = option(
         "cosine", "learning rate after the warm-up", ("cosine", "linear", "constant")
@@ -277,7 +291,7 @@ class TrainConfig(_Machine):
     drafts_per_block: int = option(4, "online: drafts for every block_size tokens of the answer")
     noise: str = option("text", "online: where noise tokens are drawn from", NOISE_SOURCES)
     mask: str = option("noise-conditioned", "what noisy blocks see before them", MASKS)
-    ar_weight: float = option(10.0, "weight of the AR loss beside the consistency loss (w)")
+    ar_weight: float = option(10.0, "weight of the AR loss beside the consistency loss")
     ar_on_prompt: bool = option(False, "count prompt tokens in the AR loss, as the reference does")
     ar_teacher: str = option(
         "fixed-point",
@@ -304,20 +318,30 @@ class TrainConfig(_Machine):
         "tokens of the fixed point",
         ("self", "frozen", "fixed-point"),
     )
-    bf16: bool = option(False, "bfloat16 autocast; pays on GPUs and on CPUs with AMX")
+    bf16: bool = option(
+        False, "compute in bfloat16 (autocast), the weights stay --dtype; pays on GPUs and AMX CPUs"
+    )
     compile: bool = option(False, "torch.compile the model")
     nan_gradients: str = option(
-        "stop", "on a non-finite gradient: stop with the sample's name, or skip", ("stop", "skip")
+        "stop",
+        "on a non-finite gradient: stop and name the prompts, or skip the step",
+        ("stop", "skip"),
     )
     eval_steps: int = option(0, "steps between decoder evaluations; 0 evaluates at the end only")
     eval_prompts: str = option(
-        "packed:32", "bundled:N (held-out problems) or packed:N (prompts kept out of training)"
+        "packed:32",
+        "packed:N (prompts kept out of training, judged by likelihood), or bundled:N, "
+        "bundled:math:N or bundled:code:N (held-out problems)",
     )
     eval_strategy: str = option("window", "decoder of the evaluations", STRATEGIES)
     eval_block_size: int = option(0, "its block size; 0 takes the data's")
     eval_max_new_tokens: int = option(256, "longest answer of the evaluations, in tokens")
     max_accuracy_drop: float = option(0.01, "a best checkpoint loses at most this much accuracy")
-    max_nll_rise: float = option(0.15, "... or, without problems, this part of likelihood")
+    max_nll_rise: float = option(
+        0.15,
+        "... or, without problems, a text whose negative log-likelihood under the starting model "
+        "is at most this part higher than before",
+    )
     save_steps: int = option(0, "steps between checkpoints; 0 takes eval_steps, or 500")
     seed: int = option(0, "random seed")
 
@@ -407,6 +431,8 @@ class ForceConfig(_Base):
     """Run collect, pack, train and evaluate for one or more rounds from one recipe file."""
 
     recipe: str = needed("TOML file; see recipes/tiny/force.toml")
+    model: str = option("", "start from this model instead of the recipe's")
+    out: str = option("", "write to this folder instead of the recipe's")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -414,7 +440,7 @@ class DemoConfig(_Base):
     """Decode held-out problems with the bundled pair, side by side, and draw one decode."""
 
     num_problems: int = option(40, "held-out problems in the table, half math and half code")
-    block_size: int = option(16, "tokens verified per forward (n)")
+    block_size: int = option(16, "tokens that a forward verifies (n)")
     html: str = option("demo.html", "page to write")
     threads: int = option(0, "CPU threads; 0 leaves PyTorch's default")
     seed: int = option(0, "which problems")

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from jacobi_forcing.config import (
     from_mapping,
 )
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.stages.force import read_recipe
 
 NEEDED = {
     CollectConfig: {"model": "m", "prompts": "p", "out": "o"},
@@ -114,3 +116,13 @@ def test_a_value_out_of_range_is_refused_by_flag_and_value(config_type, name, va
 def test_noise_ratios_that_go_down_are_refused():
     with pytest.raises(ConfigError, match=r"from 0\.8 to 0\.2"):
         PackConfig(trajectories="t", out="o", min_noise_ratio=0.8, max_noise_ratio=0.2)
+
+
+def test_the_command_line_goes_before_the_recipe(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('model = "here"\nout = "there"\n[collect]\nprompts = "self:4"\n')
+    (written,) = read_recipe(recipe).rounds
+    assert (written.collect.model, written.model) == ("here", Path("there/round-1/model"))
+    (given,) = read_recipe(recipe, {"model": "mine", "out": "forced"}).rounds
+    assert (given.collect.model, given.trains[0].model) == ("mine", "mine")
+    assert given.model == Path("forced/round-1/model")

@@ -302,7 +302,6 @@ def test_guesses_that_are_right_are_all_accepted():
 
 def test_the_real_model_decodes_its_own_greedy_text(stories):
     model = load_model(str(stories))
-    probe(model)
     for start in ("Once upon a time", "The dog", "Lily and Tom went to the park"):
         prompt = model.tokenizer.encode(start)
         expected = reference(model, prompt, 120)

@@ -191,7 +191,7 @@ def test_nothing_learns_before_the_first_difference_unless_asked_to():
 
 
 def test_nothing_is_learnt_behind_the_end_of_the_answer():
-    """The reference's consistency loss goes on behind the EOS (peers.md 1.3-N)."""
+    """The reference's consistency loss goes on behind the EOS."""
     num_behind = 0
     for case in cases():
         for from_start in (False, True):

@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(source, tmp_
 
 
 def test_processes_and_their_order_do_not_change_the_bytes(source, tmp_path, monkeypatch):
-    """The reference merges rows as they come and swallows answers into prompts (peers.md 1.3-C)."""
+    """The reference merges rows as they come and swallows answers into prompts."""
     settings = {"phase": "random", "schedule": "random", "copies": 2}
     first = packed_bytes(source, tmp_path / "a", **settings)
     assert packed_bytes(source, tmp_path / "b", workers=2, **settings) == first

@@ -117,7 +117,7 @@ def test_the_last_state_of_every_block_is_the_greedy_fixed_point(decodes):
 
 
 def test_state_0_is_the_noise_as_it_was_drawn_behind_what_was_settled_before(decodes):
-    """The reference's state 0 equals the fixed point (peers.md 1.3-N)."""
+    """The reference's state 0 equals the fixed point."""
     num_unlike = num_blocks = 0
     for recorded in decodes:
         for block, states in enumerate(recorded.states):

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from jacobi_forcing.models import CausalLM
-from jacobi_forcing.models.loading import wrap
+from jacobi_forcing.models.causal_lm import wrap
 
 VOCAB = 64
 EOS, PAD = 0, 1

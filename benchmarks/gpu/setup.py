@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from jacobi_forcing.data.files import write_json
 from jacobi_forcing.data.record import commit, hardware, versions
 from jacobi_forcing.models import CausalLM
-from jacobi_forcing.models.loading import wrap
+from jacobi_forcing.models.causal_lm import wrap
 
 SIZES = {
     "smoke": dict(hidden_size=64, num_hidden_layers=2, intermediate_size=128, vocab_size=512),

@@ -8,7 +8,7 @@ alike share their beginning, so that no token is computed twice behind the same 
                          └── 41 ──  9              branch: nodes 4, 5
 
 Every node's text is the committed text and the way to it; siblings never see each other. The
-reference copies the cache once per candidate instead (peers: O(context) memory traffic per step).
+reference copies the cache once per candidate instead.
 """
 
 from collections.abc import Iterable, Sequence

@@ -27,7 +27,7 @@ from jacobi_forcing.config import DecoderConfig, check
 from jacobi_forcing.decoding import Finished, Request, Sampling, decode, make_strategy, strategies
 from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.models import CausalLM
-from jacobi_forcing.models.loading import refuse_stateful
+from jacobi_forcing.models.causal_lm import refuse_stateful
 from jacobi_forcing.models.probe import probe
 
 _probed: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()  # so that each is probed once

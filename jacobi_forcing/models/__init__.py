@@ -4,8 +4,9 @@ The only room that knows transformers' model interface. May import: config, erro
 """
 
 from jacobi_forcing.models.cache import SlotCache
+from jacobi_forcing.models.causal_lm import CausalLM
 from jacobi_forcing.models.forward import Branches, RaggedForward
-from jacobi_forcing.models.loading import CausalLM, load_model
+from jacobi_forcing.models.loading import load_model
 from jacobi_forcing.models.masks import attention_masks
 
 __all__ = ["Branches", "CausalLM", "RaggedForward", "SlotCache", "attention_masks", "load_model"]

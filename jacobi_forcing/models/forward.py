@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jacobi_forcing.models.cache import SlotCache
-from jacobi_forcing.models.loading import CausalLM
+from jacobi_forcing.models.causal_lm import CausalLM
 from jacobi_forcing.models.masks import attention_masks
 
 

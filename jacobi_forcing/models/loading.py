@@ -1,26 +1,22 @@
 """Load a causal LM and its tokenizer from a directory, a hub id, or a bundled name."""
 
-import hashlib
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from jacobi_forcing.errors import ConfigError, ModelError
+from jacobi_forcing.models.causal_lm import CausalLM, refuse_recurrent, wrap
+from jacobi_forcing.models.probe import probe
 
 BUNDLED = {
     name: Path(__file__).parent.parent / "bundled" / name for name in ("tiny-base", "tiny-forced")
@@ -32,68 +28,13 @@ _NEEDED = (
 )
 
 
-@dataclass(frozen=True)
-class CausalLM:
-    """A loaded model and the facts that decoding and training need about it."""
-
-    name: str
-    network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase | None  # None where a caller brings a bare network
-    eos_ids: frozenset[int]
-    pad_id: int
-
-    @property
-    def config(self):
-        """The model's Hugging Face configuration."""
-        return self.network.config
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.network.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The weights' floating-point type."""
-        return self.network.dtype
-
-    @cached_property
-    def vocab_tokens(self) -> int:
-        """Number of real tokens: embeddings may be padded beyond the tokenizer's vocabulary."""
-        if self.tokenizer is None:
-            return self.config.vocab_size
-        return min(len(self.tokenizer), self.config.vocab_size)
-
-    @property
-    def context_tokens(self) -> int:
-        """Longest sequence the model has positions for."""
-        return getattr(self.config, "max_position_embeddings", None) or 1 << 30
-
-    def weights_fingerprint(self) -> str:
-        """Hash some of every weight: any training changes it, and it is quick for any size."""
-        digest = hashlib.sha256()
-        for name, weight in self.network.named_parameters():
-            some = weight.detach().flatten()[-64:].float().cpu()
-            digest.update(name.encode() + some.numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-    @cached_property
-    def _keeps_logits(self) -> bool:
-        return "logits_to_keep" in inspect.signature(self.network.forward).parameters
-
-    def logits(self, *, num_outputs: int, **inputs) -> Tensor:
-        """Run the public forward; return [B, num_outputs, V] logits of the last positions."""
-        if self._keeps_logits:
-            return self.network(**inputs, logits_to_keep=num_outputs).logits
-        return self.network(**inputs).logits[:, -num_outputs:]
-
-
 def load_model(
     name: str,
     *,
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    probed: bool = True,
 ) -> CausalLM:
     """Load a causal LM that Jacobi decoding can run exactly.
 
@@ -103,10 +44,13 @@ def load_model(
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own on a GPU, float32
             on a CPU.
         trust_remote_code: Run model code from the checkpoint; off unless asked for.
+        probed: Check with a few forwards that drafts change nothing (`models.probe`). They are
+            longer than the model's attention window: seconds for a large model on a CPU.
 
     Raises:
         ModelError: Nothing readable is there, weights are missing, the model has no end-of-sequence
-            token, or its state cannot be rolled back (state-space and linear-attention models).
+            token, its state cannot be rolled back (state-space and linear-attention models), or
+            the probe finds other logits.
         ConfigError: No such device.
     """
     path = str(BUNDLED.get(name, name))
@@ -117,7 +61,7 @@ def load_model(
         dtype = "float32"
     options = {"trust_remote_code": trust_remote_code}
     config = _read(name, lambda: AutoConfig.from_pretrained(path, **options))
-    _refuse_recurrent(name, config)
+    refuse_recurrent(name, config)
     tokenizer = _read(name, lambda: _load_tokenizer(path, options))
     network, found = _read(
         name,
@@ -136,34 +80,10 @@ def load_model(
             f"{name}: {len(lost)} weights are missing or not of the shape that config.json asks "
             f"for, {lost[0]} among them; they would be random. Get the checkpoint again."
         )
-    return wrap(name, network.to(device).eval(), tokenizer)
-
-
-def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalLM:
-    """Describe a network that is already in memory; raises ModelError like `load_model`."""
-    refuse_stateful(name, network)
-    eos_ids = _eos_ids(network, tokenizer)
-    if not eos_ids:
-        raise ModelError(
-            f"{name}: neither the tokenizer nor generation_config.json names an end-of-sequence "
-            "token, so decoding would not know where to stop. Set eos_token in "
-            "tokenizer_config.json."
-        )
-    pad_id = tokenizer.pad_token_id
-    return CausalLM(
-        name=name,
-        network=network,
-        tokenizer=tokenizer,
-        eos_ids=eos_ids,
-        pad_id=min(eos_ids) if pad_id is None else pad_id,
-    )
-
-
-def refuse_stateful(name: str, network: PreTrainedModel) -> None:
-    """Raise ModelError for a network whose state cannot be rolled back."""
-    _refuse_recurrent(name, network.config)
-    if getattr(network, "_is_stateful", False):
-        raise ModelError(_cannot_roll_back(name, network.config.model_type))
+    model = wrap(name, network.to(device).eval(), tokenizer)
+    if probed:
+        probe(model)
+    return model
 
 
 def _load_tokenizer(path: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
@@ -206,27 +126,3 @@ def _read(name: str, load: Callable[[], Any]) -> Any:
         raise ModelError(
             f"{name}: cannot load this as a causal language model: {reason}. {_NEEDED}"
         ) from error
-
-
-def _refuse_recurrent(name: str, config) -> None:
-    recurrent = {"linear_attention", "mamba", "recurrent", "conv", "lightning_attention"}
-    found = recurrent.intersection(getattr(config, "layer_types", None) or ())
-    state_space = ("mamba", "rwkv", "jamba", "zamba", "bamba", "recurrent_gemma", "xlstm", "lfm2")
-    if found or config.model_type.startswith(state_space):
-        raise ModelError(_cannot_roll_back(name, config.model_type))
-
-
-def _cannot_roll_back(name: str, family: str) -> str:
-    return (
-        f"{name}: {family} keeps a running state that cannot be rolled back, so rejected draft "
-        "tokens would stay in it. Use a model whose layers are all attention."
-    )
-
-
-def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The ids that end `model.generate`, in the order transformers looks for them."""
-    for source in (getattr(network, "generation_config", None), network.config, tokenizer):
-        ids = getattr(source, "eos_token_id", None)
-        if ids is not None:
-            return frozenset([ids] if isinstance(ids, int) else ids)
-    return frozenset()

@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from jacobi_forcing.errors import ModelError
+from jacobi_forcing.models.causal_lm import CausalLM
 from jacobi_forcing.models.forward import Branches, RaggedForward
-from jacobi_forcing.models.loading import CausalLM
 
 _DRAFT_TOKENS = 5
 _MAX_PROBE_TOKENS = 8192

@@ -67,7 +67,8 @@ def run(config: ForceConfig) -> Path:
     Raises:
         JacobiForcingError: A bad recipe, or whatever a stage raises.
     """
-    recipe = read_recipe(Path(config.recipe))
+    given = {"model": config.model, "out": config.out}
+    recipe = read_recipe(Path(config.recipe), {key: v for key, v in given.items() if v})
     console = Console(stderr=True)
     reports = []
     for number, stages in enumerate(recipe.rounds, 1):
@@ -124,7 +125,7 @@ def _is_done(config: Any, record: Path, *free: str) -> bool:
     return True
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path, instead: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe and resolve every stage's settings.
 
     A recipe names `model` and `out`, has a table per stage that holds for all rounds, and a list of
@@ -132,6 +133,10 @@ def read_recipe(path: Path) -> Recipe:
     before, and collects with it. With `members = n` it trains n times, with other seeds, and its
     model is their mean. `average = [a, b, c]` adds a last model, the mean of the start and each
     round's with these weights.
+
+    Args:
+        path: The recipe.
+        instead: Goes before what the recipe itself says.
 
     Raises:
         ConfigError: An unknown setting (the nearest known one is suggested), or a bad value.
@@ -143,6 +148,7 @@ def read_recipe(path: Path) -> Recipe:
         raise DataError(f"{path}: cannot read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not valid TOML: {error}.") from error
+    recipe |= instead or {}
     named = ("model", "out", "seed", "threads", "rounds", "members", "average")
     refuse_unknown(recipe, (*named, *_STAGES), str(path))
     for name in ("model", "out"):

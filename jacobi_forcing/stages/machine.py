@@ -9,7 +9,6 @@ from transformers import PreTrainedModel
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.integrations import write_custom_generate
 from jacobi_forcing.models import CausalLM, load_model
-from jacobi_forcing.models.probe import probe
 
 
 def set_threads(threads: int) -> None:
@@ -19,16 +18,14 @@ def set_threads(threads: int) -> None:
 
 
 def open_model(config) -> CausalLM:
-    """Load `config.model` as its machine settings say, and probe that it decodes exactly."""
+    """Load `config.model` as its machine settings say."""
     set_threads(config.threads)
-    model = load_model(
+    return load_model(
         config.model,
         device=config.device,
         dtype=config.dtype,
         trust_remote_code=config.trust_remote_code,
     )
-    probe(model)
-    return model
 
 
 def check_block_size(config, model: CausalLM) -> None:

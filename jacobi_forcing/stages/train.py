@@ -20,7 +20,7 @@ from jacobi_forcing.decoding.measure import (
 )
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import CausalLM
-from jacobi_forcing.models.loading import wrap
+from jacobi_forcing.models.causal_lm import wrap
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.stages.machine import open_model, save_model
 from jacobi_forcing.training.batch import Collator, PackedDataset

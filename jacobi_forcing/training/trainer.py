@@ -203,8 +203,8 @@ class JacobiTrainer(Trainer):
     ) -> Tensor:
         """Run one forward and backward; look at the gradients, not only at the loss.
 
-        A finite loss can come with NaN gradients (seen on the paper's own math run). The whole step
-        is then dropped or the run stopped, before the optimizer's state is spoiled.
+        A finite loss can come with NaN gradients (the paper's authors saw it in their math run).
+        The whole step is then dropped or the run stopped, before the optimizer's state is spoiled.
         """
         self._prompts += inputs.pop("prompt_index").tolist()
         loss = super().training_step(model, inputs, num_items_in_batch)

@@ -1,0 +1,120 @@
+"""A loaded causal LM, and the facts that decoding and training need about it."""
+
+import hashlib
+import inspect
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from jacobi_forcing.errors import ModelError
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """A loaded model and the facts that decoding and training need about it."""
+
+    name: str
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None  # None where a caller brings a bare network
+    eos_ids: frozenset[int]
+    pad_id: int
+
+    @property
+    def config(self):
+        """The model's Hugging Face configuration."""
+        return self.network.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' floating-point type."""
+        return self.network.dtype
+
+    @cached_property
+    def vocab_tokens(self) -> int:
+        """Number of real tokens: embeddings may be padded beyond the tokenizer's vocabulary."""
+        if self.tokenizer is None:
+            return self.config.vocab_size
+        return min(len(self.tokenizer), self.config.vocab_size)
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest sequence the model has positions for."""
+        return getattr(self.config, "max_position_embeddings", None) or 1 << 30
+
+    def weights_fingerprint(self) -> str:
+        """Hash some of every weight: any training changes it, and it is quick for any size."""
+        digest = hashlib.sha256()
+        for name, weight in self.network.named_parameters():
+            some = weight.detach().flatten()[-64:].float().cpu()
+            digest.update(name.encode() + some.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def _keeps_logits(self) -> bool:
+        return "logits_to_keep" in inspect.signature(self.network.forward).parameters
+
+    def logits(self, *, num_outputs: int, **inputs) -> Tensor:
+        """Run the public forward; return [B, num_outputs, V] logits of the last positions."""
+        if self._keeps_logits:
+            return self.network(**inputs, logits_to_keep=num_outputs).logits
+        return self.network(**inputs).logits[:, -num_outputs:]
+
+
+def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalLM:
+    """Describe a network that is already in memory; raises ModelError like `load_model`."""
+    refuse_stateful(name, network)
+    eos_ids = _eos_ids(network, tokenizer)
+    if not eos_ids:
+        raise ModelError(
+            f"{name}: neither the tokenizer nor generation_config.json names an end-of-sequence "
+            "token, so decoding would not know where to stop. Set eos_token in "
+            "tokenizer_config.json."
+        )
+    pad_id = tokenizer.pad_token_id
+    return CausalLM(
+        name=name,
+        network=network,
+        tokenizer=tokenizer,
+        eos_ids=eos_ids,
+        pad_id=min(eos_ids) if pad_id is None else pad_id,
+    )
+
+
+def refuse_stateful(name: str, network: PreTrainedModel) -> None:
+    """Raise ModelError for a network whose state cannot be rolled back."""
+    refuse_recurrent(name, network.config)
+    if getattr(network, "_is_stateful", False):
+        raise ModelError(_cannot_roll_back(name, network.config.model_type))
+
+
+def refuse_recurrent(name: str, config) -> None:
+    """Raise ModelError for a configuration that names a running state."""
+    recurrent = {"linear_attention", "mamba", "recurrent", "conv", "lightning_attention"}
+    found = recurrent.intersection(getattr(config, "layer_types", None) or ())
+    state_space = ("mamba", "rwkv", "jamba", "zamba", "bamba", "recurrent_gemma", "xlstm", "lfm2")
+    if found or config.model_type.startswith(state_space):
+        raise ModelError(_cannot_roll_back(name, config.model_type))
+
+
+def _cannot_roll_back(name: str, family: str) -> str:
+    return (
+        f"{name}: {family} keeps a running state that cannot be rolled back, so rejected draft "
+        "tokens would stay in it. Use a model whose layers are all attention."
+    )
+
+
+def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The ids that end `model.generate`, in the order transformers looks for them."""
+    for source in (getattr(network, "generation_config", None), network.config, tokenizer):
+        ids = getattr(source, "eos_token_id", None)
+        if ids is not None:
+            return frozenset([ids] if isinstance(ids, int) else ids)
+    return frozenset()
