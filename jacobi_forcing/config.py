@@ -318,6 +318,11 @@ class TrainConfig(_Machine):
         "tokens of the fixed point",
         ("self", "frozen", "fixed-point"),
     )
+    frozen_model: str = option(
+        "",
+        "the frozen teacher, and the judge of likelihood, where that is not the model that this "
+        "training starts from: in later rounds `force` takes the first one's start",
+    )
     bf16: bool = option(
         False, "compute in bfloat16 (autocast), the weights stay --dtype; pays on GPUs and AMX CPUs"
     )

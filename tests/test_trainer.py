@@ -25,6 +25,7 @@ from jacobi_forcing.data.packed import Packed, read_packed
 from jacobi_forcing.data.trajectories import read_manifest
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.errors import ConfigError, DataError
+from jacobi_forcing.models import load_model
 from jacobi_forcing.stages import pack, train
 from jacobi_forcing.stages.pack import pack_one
 from jacobi_forcing.training.batch import Collator, PackedDataset
@@ -440,6 +441,8 @@ def overfitted(tmp_path_factory):
             sequences.append(pack_one(answer._replace(states=states), BLOCK, config, number))
     model = toy_model()
     prompts = [answer.prompt_ids for answer in answers]
+    settings = train_config("-", "-")
+    original = train._original(settings, model)
     trainer = make_trainer(
         tmp_path_factory.mktemp("trainer"),
         model.network,
@@ -452,7 +455,7 @@ def overfitted(tmp_path_factory):
         logging_steps=5,
         max_grad_norm=1.0,
         per_device_train_batch_size=8,
-        decoder_test=train._likelihood_test(train_config("-", "-"), model, prompts, BLOCK),
+        decoder_test=train._likelihood_test(settings, model, original, prompts, BLOCK),
     )
     start = trainer.evaluate()
     trainer.train()
@@ -526,6 +529,33 @@ def small_run(toy, packed, out, **settings):
         "threads": 1,
     }
     return train.run(train_config(toy, packed, out, **defaults | settings))
+
+
+def test_a_frozen_model_that_is_named_teaches_and_judges_instead_of_the_start(
+    toy, packed, tmp_path, monkeypatch
+):
+    other = save_toy(tmp_path / "other", seed=5)
+    taught_by, judges = [], []
+    whole_init, test = JacobiTrainer.__init__, train._likelihood_test
+
+    def init(self, **options):
+        taught_by.append(parameters(options["frozen"]))
+        whole_init(self, **options)
+
+    def likelihood_test(config, model, original, *rest):
+        judges.append(parameters(original.network))
+        return test(config, model, original, *rest)
+
+    monkeypatch.setattr(JacobiTrainer, "__init__", init)
+    monkeypatch.setattr(train, "_likelihood_test", likelihood_test)
+    settings = {"ar_teacher": "frozen", "max_steps": 1}
+    small_run(toy, packed, tmp_path / "named", frozen_model=str(other), **settings)
+    small_run(toy, packed, tmp_path / "start", **settings)
+    expected = [parameters(load_model(str(name)).network) for name in (other, toy)]
+    for found in (taught_by, judges):
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("named", "start")]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 class KilledError(Exception):
@@ -643,7 +673,7 @@ def test_a_checkpoint_that_lost_too_much_scores_below_every_one_that_did_not(
         train, "_decode", lambda *_: SimpleNamespace(answers=[[5]], tokens_per_forward=next(speeds))
     )
     model = toy_model()
-    test = train._likelihood_test(config, model, [[2]], BLOCK)
+    test = train._likelihood_test(config, model, model, [[2]], BLOCK)
     assert [test(model.network)["score"] for _ in range(4)] == [1.0, 1.01, -2.21, -3.0]
 
 
@@ -651,7 +681,7 @@ def test_prompts_kept_for_evaluation_are_in_no_training_sequence(packed):
     sequences = read_packed(packed, BLOCK)
     manifest = read_manifest(packed, "pack")
     config = train_config("-", packed, eval_prompts="packed:3")
-    training, _ = train._split(config, toy_model(), sequences, manifest)
+    training, _ = train._split(config, toy_model(), toy_model(), sequences, manifest)
     held = {s.prompt_index for s in sequences} - {s.prompt_index for s in training}
     assert len(held) == 3
     assert len(training) == len(sequences) - 2 * 3  # both copies
@@ -663,11 +693,15 @@ def test_prompts_kept_for_evaluation_are_in_no_training_sequence(packed):
 def test_eval_prompts_that_name_nothing_are_refused(packed, eval_prompts):
     config = train_config("-", packed, eval_prompts=eval_prompts)
     with pytest.raises(ConfigError, match="--eval-prompts"):
-        train._split(config, toy_model(), read_packed(packed, BLOCK), read_manifest(packed, "pack"))
+        train._split(
+            config, toy_model(), None, read_packed(packed, BLOCK), read_manifest(packed, "pack")
+        )
 
 
 def test_data_of_one_prompt_is_an_error_and_not_an_empty_training_set():
     sequences = [Packed(4, 1, 3, [5] * 9, [0.5])] * 2
     config = train_config("-", "data/packed", eval_prompts="packed:32")
     with pytest.raises(DataError, match="data/packed"):
-        train._split(config, toy_model(), sequences, {"num_sequences": 2, "block_size": BLOCK})
+        train._split(
+            config, toy_model(), None, sequences, {"num_sequences": 2, "block_size": BLOCK}
+        )

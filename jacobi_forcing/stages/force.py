@@ -189,6 +189,9 @@ def _resolve_round(
         f"{where}: members is {members!r}, must be a number of trainings, at least 1.",
     )
     first = stages.pop("train")
+    if "frozen" in (first.teacher, first.ar_teacher) and model != recipe["model"]:
+        # What the rounds lose adds up, unless all of them learn from the same original.
+        first = replace(first, frozen_model=first.frozen_model or recipe["model"])
     if members == 1:
         return Round(**stages, trains=[first], average=None)
     trains = [

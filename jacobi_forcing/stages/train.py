@@ -1,5 +1,6 @@
 """train: one packed forward for both losses, tested by our decoder, the best checkpoint kept."""
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -45,15 +46,18 @@ def run(config: TrainConfig) -> Path:
     manifest = read_manifest(config.packed, "pack")
     _check_fit(config, model, manifest)
     sequences = read_packed(config.packed, manifest["block_size"])
-    training, test = _split(config, model, sequences, manifest)
+    original = _original(config, model)
+    training, test = _split(config, model, original, sequences, manifest)
     inputs = {f"{config.packed}/{MANIFEST}": sha256(Path(config.packed) / MANIFEST)}
     facts = dataclasses.asdict(config) | inputs | {"weights": model.weights_fingerprint()}
+    if config.frozen_model and original is not None:
+        facts["frozen_weights"] = original.weights_fingerprint()
     # A checkpoint brings its learning rate and data order along: others would be ignored.
     claim(out, facts, free=("out", "threads", "device", "nan_gradients"))
     if (out / RECORD).exists():
         return out
     record = run_record(config, block_size=manifest["block_size"], inputs=inputs)
-    trainer = _make_trainer(config, model, manifest, training, test)
+    trainer = _make_trainer(config, model, original, manifest, training, test)
     start = test(model.network)
     logger.info("before training: %s", start)
     result = trainer.train(resume_from_checkpoint=_last_checkpoint(out))
@@ -90,8 +94,29 @@ def _check_fit(config: TrainConfig, model: CausalLM, manifest: dict) -> None:
         raise ConfigError(f"--eval-block-size {size} is larger than the model's context.")
 
 
+def _original(config: TrainConfig, model: CausalLM) -> CausalLM | None:
+    """Give the frozen teacher and judge of likelihood; None where nothing asks for either."""
+    if _checks_answers(config) and "frozen" not in (config.teacher, config.ar_teacher):
+        return None
+    if not config.frozen_model:
+        network = copy.deepcopy(model.network)
+        return wrap(config.model, network.eval().requires_grad_(False), model.tokenizer)
+    original = open_model(dataclasses.replace(config, model=config.frozen_model))
+    if tokenizer_fingerprint(original.tokenizer) != tokenizer_fingerprint(model.tokenizer):
+        raise ConfigError(
+            f"--frozen-model {config.frozen_model} has another tokenizer than {config.model}, so "
+            "it cannot teach it. Name the model that this one was made from."
+        )
+    original.network.requires_grad_(False)
+    return original
+
+
 def _split(
-    config: TrainConfig, model: CausalLM, sequences: list[Packed], manifest: dict
+    config: TrainConfig,
+    model: CausalLM,
+    original: CausalLM | None,
+    sequences: list[Packed],
+    manifest: dict,
 ) -> tuple[list[Packed], Callable[[PreTrainedModel], Metrics]]:
     """Choose the training sequences, and make the test that `eval_prompts` asks for."""
     kind, _, count = config.eval_prompts.partition(":")
@@ -109,13 +134,17 @@ def _split(
         held = {s.prompt_index: s for s in sequences if s.prompt_index in kept}
         training = [s for s in sequences if s.prompt_index not in held]
         prompts = [s.input_ids[: s.prompt_length] for s in held.values()]
-        return training, _likelihood_test(config, model, prompts, block_size)
-    if kind == "bundled":
+        return training, _likelihood_test(config, model, original, prompts, block_size)
+    if _checks_answers(config):
         return sequences, _accuracy_test(config, model, block_size)
     raise ConfigError(
         f"--eval-prompts is {config.eval_prompts!r}; write bundled:N, bundled:math:N, "
         "bundled:code:N or packed:N."
     )
+
+
+def _checks_answers(config: TrainConfig) -> bool:
+    return config.eval_prompts.partition(":")[0] == "bundled"
 
 
 def _accuracy_test(
@@ -148,12 +177,13 @@ def _accuracy_test(
 
 
 def _likelihood_test(
-    config: TrainConfig, start: CausalLM, prompts: list[list[int]], block_size: int
+    config: TrainConfig,
+    start: CausalLM,
+    original: CausalLM,
+    prompts: list[list[int]],
+    block_size: int,
 ) -> Callable[[PreTrainedModel], Metrics]:
-    """Judge text without a checker: by how likely the starting model finds it."""
-    import copy
-
-    original = wrap(config.model, copy.deepcopy(start.network).eval(), start.tokenizer)
+    """Judge text without a checker: by how likely the original finds it."""
     ceiling: list[float] = []
 
     def test(network: PreTrainedModel) -> Metrics:
@@ -188,16 +218,13 @@ def _decode(config: TrainConfig, model: CausalLM, prompts: list[list[int]], bloc
 def _make_trainer(
     config: TrainConfig,
     model: CausalLM,
+    original: CausalLM | None,
     manifest: dict,
     sequences: list[Packed],
     test: Callable[[PreTrainedModel], Metrics],
 ) -> JacobiTrainer:
-    import copy
-
     set_seed(config.seed)
-    frozen = None
-    if "frozen" in (config.teacher, config.ar_teacher):
-        frozen = copy.deepcopy(model.network).eval().requires_grad_(False)
+    wants_frozen = "frozen" in (config.teacher, config.ar_teacher)
     on_cpu = model.device.type == "cpu"
     periodic = config.eval_steps > 0
     save_steps = config.save_steps or config.eval_steps or 500
@@ -266,7 +293,7 @@ def _make_trainer(
         consistency_weight=config.consistency_weight,
         teacher=config.teacher,
         ar_teacher=config.ar_teacher,
-        frozen=frozen,
+        frozen=original.network if wants_frozen and original is not None else None,
         online=online,
         nan_gradients=config.nan_gradients,
         bf16_autocast=config.bf16,
