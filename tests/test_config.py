@@ -130,13 +130,10 @@ def test_the_command_line_goes_before_the_recipe(tmp_path):
 
 def test_a_frozen_teacher_is_the_first_rounds_start_in_every_round(tmp_path):
     recipe = tmp_path / "recipe.toml"
-    text = 'model = "m"\nout = "o"\n[collect]\nprompts = "self:4"\n[train]\n{}\n[[rounds]]\n[[rounds]]\n'
-    for setting, expected in (
-        ("", ""),
-        ('ar_teacher = "frozen"', "m"),
-        ('teacher = "frozen"', "m"),
-    ):
-        recipe.write_text(text.format(setting))
+    text = 'model = "m"\nout = "o"\n[collect]\nprompts = "self:4"\n[train]\n'
+    frozen = ('ar_teacher = "frozen"', 'teacher = "frozen"')
+    for setting, expected in (("", ""), *((line, "m") for line in frozen)):
+        recipe.write_text(text + setting + "\n[[rounds]]\n[[rounds]]\n")
         first, second = read_recipe(recipe).rounds
         assert first.trains[0].frozen_model == ""
         assert second.trains[0].frozen_model == expected

@@ -548,7 +548,7 @@ def test_a_frozen_model_that_is_named_teaches_and_judges_instead_of_the_start(
 
     monkeypatch.setattr(JacobiTrainer, "__init__", init)
     monkeypatch.setattr(train, "_likelihood_test", likelihood_test)
-    settings = {"ar_teacher": "frozen", "max_steps": 1}
+    settings = {"ar_teacher": "frozen", "max_steps": 3}
     small_run(toy, packed, tmp_path / "named", frozen_model=str(other), **settings)
     small_run(toy, packed, tmp_path / "start", **settings)
     expected = [parameters(load_model(str(name)).network) for name in (other, toy)]
