@@ -1,4 +1,4 @@
-"""Draw the trainings' curves of `results/stories.json` into docs/stories.png.
+"""Draw the curves of `results/stories.json` into docs/stories.png.
 
 pip install matplotlib && python benchmarks/curves.py
 """
@@ -14,19 +14,32 @@ ROOT = Path(__file__).parent.parent
 def main() -> None:
     """Draw speed above, and below it what the text lost."""
     result = json.loads((ROOT / "benchmarks/results/stories.json").read_text())
+    points = result["curves"]
+    start = points[0]
     figure, (speed, loss, variety) = pyplot.subplots(
         3, 1, figsize=(7, 7.5), sharex=True, height_ratios=[2, 1, 1], layout="constrained"
     )
-    for label, points in result["curves"].items():
-        steps = [point["step"] for point in points]
-        start = points[0]
-        speed.plot(steps, [p["tokens_per_forward"] for p in points], marker="o", label=label)
-        rises = [100 * (p["nll"] / start["nll"] - 1) for p in points]
-        loss.plot(steps, rises, marker="o")
-        changes = [100 * (p["distinct_8grams"] - start["distinct_8grams"]) for p in points]
-        variety.plot(steps, changes, marker="o")
+    for line in dict.fromkeys(point["line"] for point in points):
+        own = [point for point in points if point["line"] == line]
+        steps = [point["step"] for point in own]
+        is_model = line == "model"
+        style = {"marker": "o", "color": "C0" if is_model else "C1"}
+        style |= {"linestyle": "none", "markersize": 9} if is_model else {"alpha": 0.6}
+        known = speed.get_legend_handles_labels()[1]
+        label = "the round's model: their mean" if is_model else "its trainings"
+        speed.plot(
+            steps,
+            [point["tokens_per_forward"] for point in own],
+            label=None if label in known else label,
+            **style,
+        )
+        rises = [100 * (p["nll_under_original"] / start["nll_under_original"] - 1) for p in own]
+        loss.plot(steps, rises, **style)
+        changes = [100 * (p["distinct_8grams"] - start["distinct_8grams"]) for p in own]
+        variety.plot(steps, changes, **style)
     loss.axhline(15, color="grey", linestyle=":")
     variety.axhline(-3, color="grey", linestyle=":")
+    loss.set_yscale("symlog", linthresh=20)
     speed.set_ylabel("tokens per forward\n(window, block size 16)")
     loss.set_ylabel("NLL under the\noriginal, rise in %")
     variety.set_ylabel("distinct 8-grams,\nchange in points")

@@ -1,35 +1,82 @@
-"""A real pretrained model before and after: its speed, and what the original thinks of its text.
+r"""A real pretrained model before and after: its speed, and what the original thinks of its text.
 
-    python benchmarks/stories.py original=stories260K "round 1=runs/.../model"
+    python benchmarks/stories.py original=stories260K "round 1=forced/round-1/model" \
+        "round 2=forced/round-2/model" --rounds forced/round-1 forced/round-2
 
 Prompts are sampled from the first model, which judges every text by its likelihood; how often a
-text repeats itself is counted. Trainings' own measurements step by step come along as curves.
+text repeats itself is counted. With --rounds, the checkpoints along the way are measured too.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 from common import all_decoders, figures, measure, save
+from transformers import AutoModelForCausalLM
 
-from jacobi_forcing.decoding.measure import distinct_ngrams, negative_log_likelihood
+from jacobi_forcing.config import DecoderConfig
+from jacobi_forcing.decoding.measure import decode_all, distinct_ngrams, negative_log_likelihood
 from jacobi_forcing.decoding.sample import sample_prompts
-from jacobi_forcing.models import load_model
+from jacobi_forcing.models import CausalLM, load_model
+from jacobi_forcing.models.causal_lm import wrap
 
 
-def curve(model: Path) -> list[dict]:
-    """Read the decoder evaluations out of a training's record, if it has one."""
-    record = json.loads((model / "run.json").read_text()) if (model / "run.json").exists() else {}
-    if "log" not in record:
-        return []
-    names = ("nll", "distinct_8grams", "tokens_per_forward")
-    start = {"step": 0, **{name: record["before"][name] for name in names}}
-    return [start] + [
-        {"step": line["step"], **{name: line[f"eval_{name}"] for name in names}}
-        for line in record["log"]
-        if "eval_nll" in line
-    ]
+class Judge:
+    """Decodes with `window` and lets the original judge the text."""
+
+    def __init__(self, original: CausalLM, prompts: list[list[int]], limit: int, block_size: int):
+        self.original = original
+        self.prompts = prompts
+        self.limit = limit
+        self.decoder = DecoderConfig(strategy="window", block_size=block_size)
+
+    def text(self, answers: list[list[int]]) -> dict[str, float]:
+        """Say how likely the original finds these answers, and how little they repeat."""
+        return {
+            "nll_under_original": negative_log_likelihood(self.original, self.prompts, answers),
+            "distinct_8grams": distinct_ngrams(answers),
+        }
+
+    def point(self, model: CausalLM) -> dict[str, float]:
+        """Measure one point of a curve."""
+        decoded = decode_all(
+            model, self.prompts, self.decoder, max_new_tokens=self.limit, batch_size=64
+        )
+        return {"tokens_per_forward": decoded.tokens_per_forward} | self.text(decoded.answers)
+
+
+def curves(judge: Judge, rounds: list[Path]) -> list[dict]:
+    """Measure the checkpoints that the rounds of `jacobi force` left, all on the same prompts.
+
+    Returns:
+        Points with `step`, counted over the rounds, and `line`: "round 1, member 2" or "model".
+    """
+    points = [{"line": "model", "step": 0} | judge.point(judge.original)]
+    before = 0
+    for number, folder in enumerate(rounds, 1):
+        members = sorted(folder.glob("member-*")) or [folder / "model"]
+        last = 0
+        for member in members:
+            line = f"round {number}, {member.name.replace('-', ' ')}"
+            points.append({**points_of_model(points)[-1], "line": line})
+            found = member.glob("steps/checkpoint-*")
+            for checkpoint in sorted(found, key=lambda path: int(path.name.split("-")[1])):
+                step = int(checkpoint.name.split("-")[1])
+                network = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+                model = wrap(str(checkpoint), network, judge.original.tokenizer)
+                points.append({"line": line, "step": before + step} | judge.point(model))
+                print(points[-1])
+                last = max(last, step)
+        before += last
+        model = load_model(str(folder / "model"))
+        points.append({"line": "model", "step": before} | judge.point(model))
+        print(points[-1])
+    return points
+
+
+def points_of_model(points: list[dict]) -> list[dict]:
+    """Choose the points of the rounds' models, each the start of the next round."""
+    return [point for point in points if point["line"] == "model"]
 
 
 def main() -> None:
@@ -43,11 +90,13 @@ def main() -> None:
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1000, help="other than the training's")
+    parser.add_argument("--rounds", type=Path, nargs="*", default=[], help="folders, for curves")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     named = dict(labelled.split("=", 1) for labelled in args.models)
     original = load_model(next(iter(named.values())))
     prompts = sample_prompts(original, args.prompts, max_tokens=32, seed=args.seed)
+    judge = Judge(original, prompts, args.max_new_tokens, args.block_size)
     rows = []
     for label, name in named.items():
         model = load_model(name)
@@ -59,16 +108,12 @@ def main() -> None:
             num_timed=args.timed,
             label=label,
         )
-        answers = found[0].decoded.answers
-        text = {
-            "nll_under_original": negative_log_likelihood(original, prompts, answers),
-            "distinct_8grams": distinct_ngrams(answers),
-        }
+        text = judge.text(found[0].decoded.answers)
         for one in found:
             rows.append({"model": label, **one.decoder.__dict__, **text, **figures(one)})
             print(rows[-1])
-    curves = {label: found for label, name in named.items() if (found := curve(Path(name)))}
-    save(args.name, rows, num_prompts=args.prompts, num_timed=args.timed, curves=curves)
+    points = curves(judge, args.rounds) if args.rounds else []
+    save(args.name, rows, num_prompts=args.prompts, num_timed=args.timed, curves=points)
 
 
 if __name__ == "__main__":
