@@ -136,10 +136,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (JacobiForcingError, OSError) as error:
         print(f"jacobi {stage}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except RuntimeError as error:
-        if "out of memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        text = str(error) or "out of memory."
+        if "out of memory" not in text and "can't allocate memory" not in text:
             raise
-        found = " ".join(str(error).splitlines()[0].split())
+        found = " ".join(text.splitlines()[0].split())
         hint = "Lower --batch-size" if "batch_size" in settings else "Use a smaller model"
         print(f"jacobi {stage}: {found} {hint}, or free memory.", file=sys.stderr)
         return 2

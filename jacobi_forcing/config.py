@@ -91,6 +91,9 @@ class _Base:
                     0 <= value < 2**self._SEED_BITS,
                     f"{found}, must be from 0 to 2**{self._SEED_BITS} - 1.",
                 )
+            elif setting.name in _AT_MOST:
+                most = _AT_MOST[setting.name]
+                check(0 <= value <= most, f"{found}, must be from 0 to {most}.")
             elif isinstance(value, int | float):
                 check(value >= 0 and math.isfinite(value), f"{found}, must be 0 or more.")
 
@@ -100,6 +103,9 @@ _AT_LEAST_ONE = (
     *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
     *("eval_max_new_tokens",),
 )
+
+
+_AT_MOST = {"threads": 1024, "pool_size": 1024, "branch_tokens": 4096}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,23 @@ import random
 
 import pytest
 import torch
-from toys import EOS, FAMILIES, VOCAB, toy_model
+from toys import EOS, FAMILIES, PAD, VOCAB, toy_model
 
 from jacobi_forcing.config import DecoderConfig
-from jacobi_forcing.decoding import Finished, Forward, Request, decode, make_strategy
+from jacobi_forcing.decoding import (
+    DecodingLoop,
+    Finished,
+    Forward,
+    Request,
+    Sampling,
+    decode,
+    make_strategy,
+)
+from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.decoding.draft import chain, grow
 from jacobi_forcing.decoding.loop import _Row
 from jacobi_forcing.decoding.strategies import branch_tokens
+from jacobi_forcing.errors import ConfigError, DataError, ModelError
 from jacobi_forcing.models import RaggedForward, load_model
 from jacobi_forcing.models.probe import probe
 
@@ -308,3 +318,97 @@ def test_the_real_model_decodes_its_own_greedy_text(stories):
         for strategy in DECODERS:
             finished, _ = run(model, [prompt], strategy, 16, 120)
             assert finished[0].answer_ids == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request(0, [5, VOCAB], 4), f"holds {VOCAB}, which is no token"),
+        (Request(0, [5, -1], 4), "holds -1"),
+        (Request(0, [5], 0), "max_new_tokens of prompt 0 is 0"),
+        (Request(0, [5], 4, Sampling(bad_words=[[3, 999]])), "bad_words"),
+        (Request(0, [5], 4, Sampling(logit_bias={-1: 2.0})), "logit_bias"),
+    ],
+    ids=str,
+)
+def test_a_bad_request_is_refused_and_its_neighbours_go_on(request_, message):
+    model, prompts = toy_model(), random_prompts(31, 3)
+    expected = [reference(model, prompt, 20) for prompt in prompts]
+    loop = DecodingLoop(model, batch_size=4, max_tokens=60)
+
+    def strategy():
+        return make_strategy(DecoderConfig(block_size=6), model.vocab_tokens, 0)
+
+    loop.add(Request(1, prompts[0], 20), strategy())
+    events = loop.step()
+    loop.add(Request(2, prompts[1], 20), strategy())
+    with pytest.raises((ConfigError, DataError), match=message):
+        loop.add(request_, strategy())
+    loop.add(Request(3, prompts[2], 20), strategy())
+    while not loop.is_idle:
+        events += loop.step()
+    finished = {e.request: e.answer_ids for e in events if isinstance(e, Finished)}
+    assert finished == dict(zip((1, 2, 3), expected, strict=True))
+
+
+def test_a_stop_rule_that_fails_once_leaves_every_row_as_it_was():
+    model, prompts = toy_model(), random_prompts(32, 3)
+    expected = [reference(model, prompt, 20) for prompt in prompts]
+    calls = []
+
+    def fails_once(answer):
+        calls.append(len(answer))
+        if len(calls) == 6:
+            raise OSError("disk")
+        return False
+
+    loop = DecodingLoop(model, batch_size=4, max_tokens=60)
+    for index, prompt in enumerate(prompts):
+        stop = fails_once if index == 1 else ()
+        strategy = make_strategy(DecoderConfig(block_size=6), model.vocab_tokens, 0)
+        loop.add(Request(index, prompt, 20, stop=stop), strategy)
+    events, failures = [], 0
+    while not loop.is_idle:
+        try:
+            events += loop.step()
+        except OSError:
+            failures += 1
+    finished = {e.request: e.answer_ids for e in events if isinstance(e, Finished)}
+    assert finished == dict(enumerate(expected))
+    assert failures == 1
+
+
+def test_a_stop_string_may_be_a_bare_text():
+    model = toy_model()
+    (prompt,) = random_prompts(33, 1)
+    text = reference(model, prompt, 20)
+    word = f"w{text[6]} w{text[7]}"
+    found = answer(model, prompt, stop=word, max_new_tokens=20, block_size=6)
+    assert found.ids == answer(model, prompt, stop=[word], max_new_tokens=20, block_size=6).ids
+    assert 1 < len(found.ids) < 20
+
+
+def test_positions_that_would_change_every_angle_are_never_reached():
+    """longrope takes other factors as soon as any position of a forward is beyond its start."""
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0}
+    rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    rope |= {"original_max_position_embeddings": 64, "factor": 4.0}
+    model = toy_model(
+        "phi3",
+        rope_parameters=rope,
+        original_max_position_embeddings=64,
+        max_position_embeddings=256,
+        pad_token_id=PAD,
+    )
+    assert model.context_tokens == 64
+    prompts = [prompt[:9] + [7] * 30 for prompt in random_prompts(34, 3)]
+    for strategy in ({"strategy": "autoregressive"}, {"strategy": "window"}):
+        finished, _ = run(model, prompts, strategy, 8, 60)
+        for prompt, row in zip(prompts, finished, strict=True):
+            room = 64 - len(prompt)
+            assert row.answer_ids == reference(model, prompt, room)[:room]
+
+
+def test_a_family_that_attends_in_chunks_is_refused_by_name():
+    with pytest.raises(ModelError, match="chunks"):
+        toy_model("llama4_text", layer_types=["chunked_attention"] * 3, num_hidden_layers=3)

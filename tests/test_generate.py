@@ -35,6 +35,10 @@ def padded(prompts):
         {"eos_token_id": [EOS, 9, 33]},
         {"num_return_sequences": 1, "no_repeat_ngram_size": 3},
         {"logits_processor": LogitsProcessorList([NoRepeatNGramLogitsProcessor(2)])},
+        {"prefix_allowed_tokens_fn": lambda row, ids: list(range(row % 2, VOCAB, 2))},
+        {"encoder_no_repeat_ngram_size": 1},
+        {"encoder_repetition_penalty": 3.0},
+        {"stopping_criteria": [lambda ids, scores, **_: ids.shape[1] % 9 == 0]},
     ],
     ids=str,
 )
@@ -124,11 +128,20 @@ def test_streamers_get_the_same_text(capsys):
         ({"pool_size": -1}, "pool-size"),
         ({"max_blocks": 0}, "max-blocks"),
         ({"prompt_lookup_num_tokens": 5}, "prompt lookup"),
+        ({"guidance_scale": 1.5}, "guidance"),
+        ({"token_type_ids": torch.tensor([[0, 1]])}, "token_type_ids"),
+        ({"position_ids": torch.tensor([[7, 8]])}, "position_ids"),
+        ({"seed": 2**64}, "seed"),
+        ({"seed": -1}, "seed"),
+        (
+            {"stopping_criteria": [lambda ids, scores, **_: torch.tensor([True, False])]},
+            "several rows",
+        ),
     ],
     ids=str,
 )
 def test_other_ways_of_decoding_are_refused_by_name(settings, message):
-    network = tiny_network()
+    network = tiny_network("gpt2" if "token_type_ids" in settings else "qwen2")
     with pytest.raises((ConfigError, ValueError), match=message):
         network.generate(
             torch.tensor([[5, 6]]), max_new_tokens=5, custom_generate=jf.generate, **settings
@@ -166,3 +179,11 @@ def test_a_checkpoint_brings_its_own_generate(tmp_path):
     assert "".join(streamer) == toy_tokenizer().decode(right[0, len(prompt) :])
     with pytest.raises(ValueError, match="trust_remote_code"):
         network.generate(ids, **options, custom_generate=str(folder), trust_remote_code=False)
+    with pytest.raises(ValueError, match="assistant_model"):
+        network.generate(ids, **options, **trusted, assistant_model=network)
+    words = toy_tokenizer().decode(right[0, len(prompt) + 1 : len(prompt) + 3])
+    trusted["tokenizer"] = toy_tokenizer()
+    short = network.generate(ids, **options, **trusted, stop_strings=words)
+    assert short.shape[1] < right.shape[1]
+    network.generation_config.stop_strings = [words]
+    assert torch.equal(network.generate(ids, **options, **trusted), short)

@@ -1,5 +1,6 @@
 """Grammars: what comes out obeys them, and is the same with every decoder."""
 
+import dataclasses
 import json
 import re
 
@@ -85,3 +86,24 @@ def test_what_cannot_be_followed_is_refused(model):
         Grammar(model.tokenizer, "(")
     with pytest.raises(ConfigError, match="the JSON schema cannot be used"):
         json_schema(model.tokenizer, {"type": "nonsense"})
+
+
+def test_a_model_that_ends_with_another_id_is_refused(model):
+    other = dataclasses.replace(model, eos_ids=frozenset({7}))
+    constraint = Grammar(model.tokenizer, "yes|no")
+    with pytest.raises(ConfigError, match="ends with id 0"):
+        answer(other, PROMPT, sampling=Sampling(constraint=constraint))
+
+
+def test_tokens_that_were_added_are_written_as_they_are(model, tmp_path):
+    model.tokenizer.save_pretrained(tmp_path)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    tokenizer.add_tokens(["   ", "\uff5cUser\uff5c"])
+    found = token_bytes(tokenizer)
+    assert found[b"   "][-1] == len(tokenizer) - 2
+    assert found["\uff5cUser\uff5c".encode()] == [len(tokenizer) - 1]
+
+
+def test_a_schema_that_is_no_json_is_refused(model):
+    with pytest.raises(ConfigError, match="JSON schema"):
+        json_schema(model.tokenizer, "{")

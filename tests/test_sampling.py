@@ -259,3 +259,30 @@ def test_rows_that_join_and_leave_in_any_order_keep_their_ids():
         if event.reason != "cancelled":
             assert event.answer_ids == right[index]
     assert 2 < len(cancelled) < 35
+
+
+def test_a_temperature_near_zero_is_greedy():
+    model, prompts = toy_model(), random_prompts(17, 5)
+    greedy, _ = run(model, prompts, [Sampling()] * 5)
+    for temperature in (1e-40, 1e-30, 1e-6):
+        found, _ = run(model, prompts, [Sampling(temperature=temperature, seed=3)] * 5)
+        assert found == greedy
+
+
+@pytest.mark.parametrize("decoder", DECODERS, ids=str)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_text_behind_which_nothing_is_allowed_is_an_error_and_no_made_up_token(
+    decoder, temperature
+):
+    model, prompts = toy_model(), random_prompts(18, 1)
+    for nothing in ([], torch.zeros(VOCAB, dtype=torch.bool)):
+
+        def allowed(answer, nothing=nothing):
+            return nothing if len(answer) >= 7 else ODD
+
+        sampling = Sampling(temperature=temperature, constraint=allowed)
+        with pytest.raises(ConfigError, match="prompt 0: behind 7 tokens"):
+            run(model, prompts, [sampling], **decoder)
+        # What would only stand behind a wrong guess, or behind the budget, is nobody's concern.
+        found, _ = run(model, prompts, [sampling], num_tokens=7, **decoder)
+        assert len(found[0]) == 7

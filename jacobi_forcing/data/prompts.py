@@ -98,6 +98,7 @@ def encode(
     elif text is not None:
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{where}: the prompt is {text!r}; it must be a text and not empty.")
+        _check_unicode(text, where)
         ids = tokenizer.encode(text)
     else:
         raise DataError(f'{where}: needs an object with "prompt" or "messages".')
@@ -122,7 +123,18 @@ def encode_answer(record: dict, tokenizer: PreTrainedTokenizerBase, where: str) 
         return None
     if not isinstance(text, str):
         raise DataError(f"{where}: the answer is {text!r}; it must be a text.")
+    _check_unicode(text, where)
     return [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+
+
+def _check_unicode(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, or bytes that were not UTF-8
+        raise DataError(
+            f"{where}: {text[error.start]!r} at character {error.start} is not valid Unicode. Give "
+            "UTF-8 text."
+        ) from error
 
 
 def _encode_messages(messages: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:

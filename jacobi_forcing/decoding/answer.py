@@ -37,7 +37,7 @@ def answer(
     max_new_tokens: int = 256,
     seed: int = 0,
     sampling: Sampling = GREEDY,
-    stop: Sequence[str] = (),
+    stop: Sequence[str] | str = (),
     on_text: Callable[[str], None] = lambda _: None,
     **decoder: Any,
 ) -> Answer:
@@ -50,7 +50,7 @@ def answer(
         seed: Of the noise; it changes how many forwards an answer takes, never the answer.
         sampling: How tokens are chosen; greedy by default. The same seed in it gives the same ids
             with every decoder.
-        stop: Texts that end the answer, and stay in it.
+        stop: A text, or several, that ends the answer and stays in it.
         on_text: Called with a piece of the answer, perhaps an empty one, after each forward;
             together they are its text.
         **decoder: The fields of `DecoderConfig`: strategy, block_size, max_blocks and so on.

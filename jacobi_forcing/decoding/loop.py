@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jacobi_forcing.config import check
 from jacobi_forcing.decoding.draft import Draft, Settled, chain, settle
 from jacobi_forcing.decoding.events import Finished, Forward
-from jacobi_forcing.decoding.sampling import GREEDY, Sampler, Sampling
+from jacobi_forcing.decoding.sampling import GREEDY, NOTHING, Sampler, Sampling
 from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.decoding.strategies import Strategy
 from jacobi_forcing.decoding.width import FullWidth, Width
@@ -126,9 +127,16 @@ class DecodingLoop:
         Raises:
             DataError: The prompt is empty, holds an id that is no token, or does not fit into the
                 context with one new token.
-            ConfigError: The strategy's branches or the stop strings are out of range.
+            ConfigError: The budget, the strategy's branches, the stop strings or ids in `sampling`
+                are out of range.
         """
         assert self.num_free > 0, "no free row"
+        check(
+            request.max_new_tokens >= 1,
+            f"max_new_tokens of prompt {request.index} is {request.max_new_tokens}, must be at "
+            "least 1.",
+        )
+        self._check_ids(request)
         num_prompt = len(request.prompt_ids)
         if num_prompt == 0:
             raise DataError(f"prompt {request.index} is empty: there is nothing to continue.")
@@ -163,6 +171,27 @@ class DecodingLoop:
             )
         )
 
+    def _check_ids(self, request: Request) -> None:
+        """Refuse ids that the model has no embedding or logit for."""
+        used, size = request.sampling, self.model.config.vocab_size
+        for name, ids in (
+            ("prompt", request.prompt_ids),
+            ("logit_bias", used.logit_bias),
+            ("bad_words", [token for word in used.bad_words for token in word]),
+        ):
+            wrong = next((token for token in ids if not 0 <= token < size), None)
+            if wrong is not None:
+                raise DataError(
+                    f"{name} of prompt {request.index} holds {wrong}, which is no token: ids are "
+                    f"0 to {size - 1}."
+                )
+        eos_id = getattr(used.constraint, "eos_id", None)
+        check(
+            eos_id is None or eos_id in self.model.eos_ids,
+            f"the grammar of prompt {request.index} ends with id {eos_id}, but this model's end of "
+            f"sequence is {sorted(self.model.eos_ids)}: it would go on behind the grammar's end.",
+        )
+
     def cancel(self, index: int) -> None:
         """Let a request leave; the next step says that it did, with the answer so far."""
         for row in self._active + self._arrived:
@@ -174,20 +203,20 @@ class DecodingLoop:
         events = [_finished(row) for row in self._active + self._arrived if row.end]
         self._arrived = [row for row in self._arrived if not row.end]
         self._compact()
-        arrived, self._arrived = self._arrived, []
         # Arrivals are prefilled apart: beside them, running rows would be padded to their width.
         num_running = len(self._active)
-        if arrived:
-            limit = self.width.limit(num_running + len(arrived))
-            events += self._forward(num_running, arrived, limit)
+        if self._arrived:
+            limit = self.width.limit(num_running + len(self._arrived))
+            events += self._forward(num_running, self._arrived, limit)
+            self._active += self._arrived
+            self._arrived = []
         if num_running:
             limit = self.width.limit(num_running)
             start = time.perf_counter()
-            settled = list(self._forward(0, self._active, limit))
+            settled = list(self._forward(0, self._active[:num_running], limit))
             num_tokens = sum(len(event.accepted) for event in settled if isinstance(event, Forward))
             self.width.observe(num_running, limit, num_tokens, time.perf_counter() - start)
             events += settled
-        self._active += arrived
         self._compact()
         return events
 
@@ -203,8 +232,10 @@ class DecodingLoop:
             [row.branches for row in rows],
         )
         chosen = _choose(rows, logits)
-        for number, (row, choices) in enumerate(zip(rows, chosen, strict=True)):
-            settled = settle(row.draft, choices)
+        every = [settle(row.draft, choices) for row, choices in zip(rows, chosen, strict=True)]
+        # Stop rules are others' code: what they raise finds all rows as they were.
+        ends = [self._end(row, settled.tokens) for row, settled in zip(rows, every, strict=True)]
+        for number, (row, settled, end) in enumerate(zip(rows, every, ends, strict=True)):
             # Of the right guesses, the trunk's lie where they belong, those of branches do not.
             # Everything else of the draft stays behind the row's length, to be written over.
             num_in_place = sum(node == depth for depth, node in enumerate(settled.path))
@@ -212,20 +243,37 @@ class DecodingLoop:
             rest = [num_pending + node for node in settled.path[num_in_place:]]
             self.forward.keep(first_row + number, num_pending + num_in_place, rest)
             scores = logits[number] if row.request.wants_logprobs else None
-            yield from self._commit(row, settled, scores)
+            yield from self._commit(row, settled, end, scores)
 
-    def _commit(self, row: _Row, settled: Settled, scores: Tensor | None) -> Iterator[Event]:
-        path, accepted, tail = settled
-        row.strategy.observe(accepted, tail)
+    def _end(self, row: _Row, accepted: list[int]) -> tuple[int, str]:
+        """Say how many of the accepted tokens are part of the answer, and why it ends, if it does.
+
+        Raises:
+            ConfigError: The row's constraint, bans or processors leave no token to choose.
+        """
         for count, token in enumerate(accepted, 1):
+            if token == NOTHING:
+                raise ConfigError(
+                    f"prompt {row.request.index}: behind {row.offset + count - 1} tokens of its "
+                    "answer every token is forbidden by its constraint, bad words or processors."
+                )
             if token in self.model.eos_ids:
-                row.end = "eos"
-            elif row.stop is not None and row.stop(row.answer + accepted[:count]):
-                row.end = "stop"
-            if row.end:
-                # What follows is no part of the answer; as choices, it still is a tail.
-                accepted, tail = accepted[:count], accepted[count:] + tail
-                break
+                return count, "eos"
+            if row.stop is not None and row.stop(row.answer + accepted[:count]):
+                return count, "stop"
+        return len(accepted), ""
+
+    def _commit(
+        self, row: _Row, settled: Settled, end: tuple[int, str], scores: Tensor | None
+    ) -> Iterator[Event]:
+        path, accepted, tail = settled
+        count, reason = end
+        # A guess must be a token: some choices behind wrong ones may be NOTHING.
+        accepted, tail = ([max(token, 0) for token in ids] for ids in (accepted, tail))
+        row.strategy.observe(accepted, tail)
+        row.end = row.end or reason
+        # What follows an end is no part of the answer; as choices, it still is a tail.
+        accepted, tail = accepted[:count], accepted[count:] + tail
         offset = row.offset
         row.ids += accepted
         row.pending = row.ids[-1:]

@@ -25,6 +25,9 @@ Constraint = Callable[[Sequence[int]], Sequence[int] | Tensor | None]
 Processor = Callable[[Tensor, Tensor], Tensor]
 
 
+NOTHING = -1  # the choice where every token is forbidden; no draft holds it
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling(SamplingConfig):
     """How one request's tokens are chosen: what a command line can say, and what only code can.
@@ -74,19 +77,24 @@ class Sampler:
             draft: N nodes.
 
         Returns:
-            [N + 1] long.
+            [N + 1] long; NOTHING where every token is forbidden.
         """
         used, ways = self.settings, [[], *(draft.way(n) for n in range(len(draft.tokens)))]
         ways = [[draft.tokens[node] for node in way] for way in ways]
         scores = self._processed(logits.float().clone(), text, ways)
+        highest = scores.amax(-1, keepdim=True)
+        nothing = highest[:, 0] == -torch.inf
         if used.temperature == 0:
-            return scores.argmax(-1)
-        scores = truncated(scores / used.temperature, used.top_k, used.top_p, used.min_p)
+            return scores.argmax(-1).masked_fill(nothing, NOTHING)
+        # Off the highest first: else a tiny temperature would make several of them infinite.
+        scores = (scores - highest) / used.temperature
+        scores = truncated(scores, used.top_k, used.top_p, used.min_p)
         lengths = torch.tensor([len(way) for way in ways], device=scores.device)
         noise = gumbel(
             used.seed, len(text) + torch.arange(max(map(len, ways)) + 1), scores.shape[1]
         )
-        return (scores + noise.to(scores.device)[lengths]).argmax(-1)
+        chosen = (scores + noise.to(scores.device)[lengths]).argmax(-1)
+        return chosen.masked_fill(nothing, NOTHING)
 
     def _processed(self, scores: Tensor, text: Sequence[int], ways: list[list[int]]) -> Tensor:
         """Apply what depends on the text, to [N + 1, V] scores in place."""
@@ -122,7 +130,9 @@ class Sampler:
         allowed = self.settings.constraint(text[self.num_prompt :])
         if allowed is not None:
             mask = torch.ones_like(scores, dtype=torch.bool)
-            mask[torch.as_tensor(allowed, device=scores.device)] = False
+            if not isinstance(allowed, Tensor):
+                allowed = torch.tensor(allowed, dtype=torch.long)
+            mask[allowed.to(scores.device)] = False
             scores.masked_fill_(mask, -torch.inf)
 
 

@@ -17,7 +17,8 @@ class StopStrings:
     ends an answer depends on the answer up to it, not on how many tokens came with it.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str]):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str] | str):
+        strings = [strings] if isinstance(strings, str) else list(strings)
         check(all(strings), "a stop string is empty.")
         self.tokenizer = tokenizer
         self.strings = strings

@@ -23,12 +23,19 @@ class TextStream:
     def push(self, ids: Sequence[int]) -> str:
         """Take in tokens; give the text that they complete, which may be none."""
         self.waiting += ids
+        if self.waiting and self._is_byte(self.waiting[-1]):
+            return ""  # of a run of bytes, all change while the last character is not whole
         piece = self._piece()
         return "" if piece.endswith(_BROKEN) else self._release(piece)
 
     def finish(self) -> str:
         """Give what is left, a broken character included."""
         return self._release(self._piece())
+
+    def _is_byte(self, token: int) -> bool:
+        """Tell whether a token is a byte of SentencePiece's fallback, as <0xF0>."""
+        name = self.tokenizer.convert_ids_to_tokens(token) or ""
+        return len(name) == 6 and name.startswith("<0x")
 
     def _piece(self) -> str:
         return self._decode(self.before + self.waiting)[len(self._decode(self.before)) :]

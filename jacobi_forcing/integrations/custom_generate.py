@@ -6,6 +6,8 @@ A copy of this file lies in `custom_generate/` of every checkpoint that jacobi-f
 transformers looks for it. It only calls the installed package.
 """
 
+import copy
+
 from transformers import GenerationMixin
 
 from jacobi_forcing.integrations.generate import generate as jacobi
@@ -16,9 +18,16 @@ def generate(model, *arguments, streamer=None, tokenizer=None, **settings):
     # What generate keeps from a callable goes there by another name.
     if streamer is not None:
         settings["jacobi_streamer"] = streamer
-    if settings.get("stop_strings"):
-        strings = settings.pop("stop_strings")
-        settings["jacobi_stop"] = [strings] if isinstance(strings, str) else strings
+    if settings.get("assistant_model") is not None:
+        raise ValueError("Jacobi decoding needs no assistant_model. Leave it out.")
+    strings = settings.pop("stop_strings", None)
+    config = settings.get("generation_config") or model.generation_config
+    if not strings and config.stop_strings:
+        strings = config.stop_strings
+        settings["generation_config"] = copy.deepcopy(config)
+        settings["generation_config"].stop_strings = None
+    if strings:
+        settings["jacobi_stop"] = strings
         settings["jacobi_tokenizer"] = tokenizer
     # Not model.generate: with trust_remote_code, loading a model puts this function there.
     return GenerationMixin.generate(model, *arguments, custom_generate=jacobi, **settings)

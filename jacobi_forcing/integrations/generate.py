@@ -6,6 +6,7 @@
 this instead of its own loop. It hands on only what stands in the signature by name.
 """
 
+import copy
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +21,16 @@ from transformers import (
     PreTrainedTokenizerBase,
     RepetitionPenaltyLogitsProcessor,
 )
-from transformers.generation import GenerateDecoderOnlyOutput, StoppingCriteriaList
+from transformers.generation import (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    EosTokenCriteria,
+    GenerateDecoderOnlyOutput,
+    GenerationMode,
+    MaxLengthCriteria,
+    PrefixConstrainedLogitsProcessor,
+    StoppingCriteriaList,
+)
 from transformers.generation.streamers import BaseStreamer
 
 from jacobi_forcing.config import DecoderConfig, check
@@ -30,6 +40,11 @@ from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.causal_lm import refuse_stateful
 from jacobi_forcing.models.probe import probe
 
+# What `generate` always hands on. Everything else is an input of the model that we would lose.
+_PREPARED = (
+    *("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"),
+    *("cache_position", "return_dict", "output_attentions", "output_hidden_states"),
+)
 _probed: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()  # so that each is probed once
 
 
@@ -63,8 +78,9 @@ def generate(
     Args:
         model: Any causal LM that passes the probe.
         input_ids: [B, L] long, padded on the left.
-        logits_processor: Prepared by `generate`; each may look at its own row only.
-        stopping_criteria: Prepared by `generate`.
+        logits_processor: Prepared by `generate`; each may look at its own row only, and its result
+            may depend on that row's ids only: one that counts its calls is wrong here.
+        stopping_criteria: Prepared by `generate`; asked about one row at a time.
         generation_config: Prepared by `generate`.
         strategy: This and the following, see DecoderConfig.
         block_size: n.
@@ -80,8 +96,8 @@ def generate(
         jacobi_stop: Texts that end an answer, in place of `stop_strings`, whose `tokenizer`
             `generate` does not hand on either.
         jacobi_tokenizer: For jacobi_stop.
-        **model_kwargs: What else `generate` prepares: `attention_mask`, and a cache, which is
-            refused if it is filled.
+        **model_kwargs: What else `generate` prepares: `attention_mask`, positions that follow from
+            it, and a cache, which is refused if it is filled. Other inputs are refused.
 
     Returns:
         [B, longest] long, prompts included, padded on the right; in a GenerateDecoderOnlyOutput
@@ -129,6 +145,7 @@ def generate(
 
 
 def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
+    mode = config.get_generation_mode()
     refused = {
         "beam search (num_beams)": (config.num_beams or 1) > 1,
         "contrastive search (penalty_alpha)": bool(config.penalty_alpha),
@@ -140,10 +157,28 @@ def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -
         "output_logits": bool(config.output_logits),
         "output_attentions": bool(config.output_attentions),
         "output_hidden_states": bool(config.output_hidden_states),
+        "classifier-free guidance (guidance_scale)": (config.guidance_scale or 1) != 1,
         "input embeddings (inputs_embeds)": model_kwargs.get("inputs_embeds") is not None,
+        mode.value: mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE),
+    }
+    refused |= {
+        f"the input {name}": value is not None
+        for name, value in model_kwargs.items()
+        if name not in _PREPARED
     }
     for name, found in refused.items():
         check(not found, f"Jacobi decoding does not do {name}. Leave it out.")
+    mask, positions = model_kwargs.get("attention_mask"), model_kwargs.get("position_ids")
+    if positions is not None:
+        expected = torch.arange(positions.shape[-1], device=positions.device).expand_as(positions)
+        if mask is not None:
+            expected = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        shown = torch.ones_like(positions) if mask is None else mask
+        check(
+            torch.equal(positions * shown, expected * shown),
+            "position_ids are not those of the text, but Jacobi decoding counts from 0. Leave them "
+            "out.",
+        )
     past = model_kwargs.get("past_key_values")
     check(
         past is None or past.get_seq_length() == 0,
@@ -177,6 +212,14 @@ def _requests(
 ) -> list[Request]:
     if seed is None:
         seed = int(torch.randint(2**62, ()))
+    check(
+        isinstance(seed, int) and 0 <= seed < 2**64,
+        f"seed is {seed!r}, must be from 0 to 2**64 - 1.",
+    )
+    # The loop knows these two itself; asking them would take a tensor and a wait for every token.
+    criteria = StoppingCriteriaList(
+        rule for rule in criteria or () if type(rule) not in (MaxLengthCriteria, EosTokenCriteria)
+    )
     max_new_tokens = config.max_length - input_ids.shape[1]
     requests = []
     for index, row in enumerate(input_ids):
@@ -195,7 +238,7 @@ def _requests(
         rules = [_stop(criteria, row)] if criteria else []
         rules += [stop] if stop is not None else []
         prompt = row[num_pad:].tolist()
-        requests.append(Request(index, prompt, max_new_tokens, sampling, _any(rules)))
+        requests.append(Request(index, prompt, max_new_tokens, sampling, _any(rules) or ()))
     return requests
 
 
@@ -213,23 +256,57 @@ class _Padded:
 
 
 def _of_row(processor: LogitsProcessor, row: int) -> LogitsProcessor:
-    """Give a processor that holds a number for every row of the batch the one of its row."""
+    """Make of a processor that knows all rows of the batch one that knows its own."""
+    check(
+        "SynthID" not in type(processor).__name__ and "Guidance" not in type(processor).__name__,
+        f"{type(processor).__name__} depends on more than its row's ids, so a draft cannot be "
+        "verified under it. Leave it out.",
+    )
+    if isinstance(processor, PrefixConstrainedLogitsProcessor):
+        allowed = processor._prefix_allowed_tokens_fn
+        return PrefixConstrainedLogitsProcessor(lambda _, ids: allowed(row, ids), 1)
+    if isinstance(processor, EncoderRepetitionPenaltyLogitsProcessor):
+        own = copy.copy(processor)
+        own.encoder_input_ids = processor.encoder_input_ids[row : row + 1]
+        return _EachRowAlone(own)
+    if isinstance(processor, EncoderNoRepeatNGramLogitsProcessor):
+        own = copy.copy(processor)
+        own.generated_ngrams, own.batch_size = processor.generated_ngrams[row : row + 1], 1
+        return _EachRowAlone(own)
     ignored = getattr(processor, "prompt_ignore_length", None)
     if isinstance(processor, RepetitionPenaltyLogitsProcessor) and isinstance(ignored, Tensor):
         return RepetitionPenaltyLogitsProcessor(processor.penalty, int(ignored[row]))
     return processor
 
 
+class _EachRowAlone:
+    """A processor that holds one row's facts, for several texts of that row."""
+
+    def __init__(self, processor: LogitsProcessor):
+        self.processor = processor
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Process [rows, V] scores of [rows, length] ids."""
+        pairs = zip(ids.split(1), scores.split(1), strict=True)
+        return torch.cat([self.processor(*pair) for pair in pairs])
+
+
 def _stop(criteria: StoppingCriteriaList, prompt: Tensor) -> Stop:
     def is_met(answer: Sequence[int]) -> bool:
         text = torch.cat([prompt, torch.tensor(answer, device=prompt.device)])
-        return bool(criteria(text[None], None).all())
+        found = [torch.as_tensor(rule(text[None], None)) for rule in criteria]
+        check(
+            all(one.numel() == 1 for one in found),
+            "a stopping criterion answers for several rows, but is asked about one row at a time. "
+            "Let it look at the ids it is given only.",
+        )
+        return any(bool(one) for one in found)
 
     return is_met
 
 
-def _any(rules: Sequence[Stop]) -> Stop:
-    return lambda answer: any(rule(answer) for rule in rules)
+def _any(rules: Sequence[Stop]) -> Stop | None:
+    return (lambda answer: any(rule(answer) for rule in rules)) if rules else None
 
 
 def _decode(

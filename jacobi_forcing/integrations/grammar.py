@@ -31,7 +31,8 @@ class Grammar:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, regex: str):
         core = _outlines_core()
-        vocabulary = core.Vocabulary(tokenizer.eos_token_id, token_bytes(tokenizer))
+        self.eos_id = tokenizer.eos_token_id  # the loop refuses a model that ends with another
+        vocabulary = core.Vocabulary(self.eos_id, token_bytes(tokenizer))
         try:
             self.index = core.Index(regex, vocabulary)
         except ValueError as error:
@@ -68,7 +69,7 @@ def json_schema(tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any] | str
     core = _outlines_core()
     try:
         regex = core.json_schema.build_regex_from_schema(text)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"the JSON schema cannot be used: {error}") from error
     return Grammar(tokenizer, regex)
 
@@ -80,7 +81,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, list[int]]:
         ConfigError: The tokenizer is neither byte-level nor SentencePiece-like.
     """
     decoder = json.loads(tokenizer.backend_tokenizer.to_str()).get("decoder") or {}
-    kinds = {part["type"] for part in [decoder, *decoder.get("decoders", [])]}
+    kinds = {part.get("type") for part in [decoder, *decoder.get("decoders", [])]}
     if "ByteLevel" in kinds:
         byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
     elif kinds & {"Replace", "Metaspace"}:
@@ -94,7 +95,9 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, list[int]]:
     for token, number in tokenizer.get_vocab().items():
         if number in tokenizer.all_special_ids:
             continue
-        if byte_of is not None:
+        if number in tokenizer.added_tokens_decoder:  # these are written as they are
+            text = token.encode()
+        elif byte_of is not None:
             text = bytes(byte_of[character] for character in token)
         elif len(token) == 6 and token.startswith("<0x"):
             text = bytes([int(token[3:5], 16)])

@@ -24,8 +24,8 @@ class CausalLM:
 
     @property
     def config(self):
-        """The model's Hugging Face configuration."""
-        return self.network.config
+        """The model's Hugging Face configuration; of a multimodal one, that of its text part."""
+        return self.network.config.get_text_config()
 
     @property
     def device(self) -> torch.device:
@@ -46,8 +46,20 @@ class CausalLM:
 
     @property
     def context_tokens(self) -> int:
-        """Longest sequence the model has positions for."""
-        return getattr(self.config, "max_position_embeddings", None) or 1 << 30
+        """Longest sequence the model has positions for.
+
+        Some rotary embeddings change all positions' angles once any position is beyond the length
+        of their pretraining: a draft, or another row, could change what is settled already. Such
+        models are decoded up to that length, where they do not.
+        """
+        positions = getattr(self.config, "max_position_embeddings", None) or 1 << 30
+        rope = getattr(self.config, "rope_parameters", None) or {}
+        for part in [rope, *rope.values()]:
+            if isinstance(part, dict) and part.get("rope_type") in ("longrope", "dynamic"):
+                before = part.get("original_max_position_embeddings") or positions
+                before = getattr(self.config, "original_max_position_embeddings", None) or before
+                positions = min(positions, before)
+        return positions
 
     def weights_fingerprint(self) -> str:
         """Hash some of every weight: any training changes it, and it is quick for any size."""
@@ -98,7 +110,14 @@ def refuse_stateful(name: str, network: PreTrainedModel) -> None:
 def refuse_recurrent(name: str, config) -> None:
     """Raise ModelError for a configuration that names a running state."""
     recurrent = {"linear_attention", "mamba", "recurrent", "conv", "lightning_attention"}
-    found = recurrent.intersection(getattr(config, "layer_types", None) or ())
+    config = config.get_text_config()
+    types = getattr(config, "layer_types", None) or ()
+    if "chunked_attention" in types:
+        raise ModelError(
+            f"{name}: {config.model_type} attends in chunks, which our masks do not know. This "
+            "family is not supported."
+        )
+    found = recurrent.intersection(types)
     state_space = ("mamba", "rwkv", "jamba", "zamba", "bamba", "recurrent_gemma", "xlstm", "lfm2")
     if found or config.model_type.startswith(state_space):
         raise ModelError(_cannot_roll_back(name, config.model_type))

@@ -111,7 +111,7 @@ def _usable_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).tolist()  # of which `meta` is not capable
     except (RuntimeError, AssertionError) as error:  # AssertionError where PyTorch has no CUDA
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"--device is {device!r}, which cannot be used: {reason}") from error

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig
 
 def layer_windows(config: PretrainedConfig) -> dict[str, int | None]:
     """Give every layer type's attention window in tokens; None where a layer sees everything."""
+    config = config.get_text_config()
     window = getattr(config, "sliding_window", None)
     if getattr(config, "use_sliding_window", True) is False:
         window = None

@@ -91,7 +91,7 @@ def _as_draft(model: CausalLM, rows: list[list[int]], wrong: list[int]) -> Tenso
 def _alone(model: CausalLM, row: list[int]) -> Tensor:
     """Give the logits [draft, V] of the last tokens in the model's own plain forward."""
     ids = torch.tensor([row], device=model.device)
-    return model.network(input_ids=ids, use_cache=False).logits[0, -_DRAFT_TOKENS:].float()
+    return model.logits(input_ids=ids, use_cache=False, num_outputs=_DRAFT_TOKENS)[0].float()
 
 
 def _widest_window(config: PretrainedConfig) -> int:

@@ -1,6 +1,7 @@
 """decode: continue one prompt and show how many tokens each forward settled."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def run(config: DecodeConfig) -> dict:
     found = answer(
         model,
         ids,
-        on_text=lambda piece: None if config.json else _write(console, piece),
+        on_text=lambda piece: None if config.json else _write(piece),
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
         sampling=Sampling(**config.sampling, seed=config.seed),
@@ -69,10 +70,10 @@ def run(config: DecodeConfig) -> dict:
     return result
 
 
-def _write(console: Console, piece: str) -> None:
-    """Print a piece of the answer behind those before it, at once."""
-    console.out(piece, end="", highlight=False)
-    console.file.flush()
+def _write(piece: str) -> None:
+    """Print a piece of the answer behind those before it, at once, and as it is, tabs and all."""
+    sys.stdout.write(piece)
+    sys.stdout.flush()
 
 
 def _prompt_text(prompt: str) -> str:
