@@ -181,7 +181,7 @@ def test_a_checkpoint_brings_its_own_generate(tmp_path):
         network.generate(ids, **options, custom_generate=str(folder), trust_remote_code=False)
     with pytest.raises(ValueError, match="assistant_model"):
         network.generate(ids, **options, **trusted, assistant_model=network)
-    words = toy_tokenizer().decode(right[0, len(prompt) + 1 : len(prompt) + 3])
+    words = toy_tokenizer().decode(right[0, len(prompt) : len(prompt) + 1])
     trusted["tokenizer"] = toy_tokenizer()
     short = network.generate(ids, **options, **trusted, stop_strings=words)
     assert short.shape[1] < right.shape[1]

@@ -20,14 +20,17 @@ def generate(model, *arguments, streamer=None, tokenizer=None, **settings):
         settings["jacobi_streamer"] = streamer
     if settings.get("assistant_model") is not None:
         raise ValueError("Jacobi decoding needs no assistant_model. Leave it out.")
-    strings = settings.pop("stop_strings", None)
-    config = settings.get("generation_config") or model.generation_config
-    if not strings and config.stop_strings:
-        strings = config.stop_strings
-        settings["generation_config"] = copy.deepcopy(config)
-        settings["generation_config"].stop_strings = None
+    own, given = model.generation_config, settings.get("generation_config")
+    strings = settings.pop("stop_strings", None) or (given or own).stop_strings or own.stop_strings
     if strings:
         settings["jacobi_stop"] = strings
         settings["jacobi_tokenizer"] = tokenizer
-    # Not model.generate: with trust_remote_code, loading a model puts this function there.
-    return GenerationMixin.generate(model, *arguments, custom_generate=jacobi, **settings)
+    if given is not None and given.stop_strings:
+        settings["generation_config"] = copy.deepcopy(given)
+        settings["generation_config"].stop_strings = None
+    kept, own.stop_strings = own.stop_strings, None
+    try:
+        # Not model.generate: with trust_remote_code, loading a model puts this function there.
+        return GenerationMixin.generate(model, *arguments, custom_generate=jacobi, **settings)
+    finally:
+        own.stop_strings = kept
