@@ -110,6 +110,7 @@ class DecodingLoop:
         self.forward = RaggedForward(model, batch_size, self.max_tokens + branch_tokens)
         self._active: list[_Row] = []  # rows 0, 1, ... of the cache
         self._arrived: list[_Row] = []  # not yet prefilled; the rows behind those
+        self._events: list[Event] = []  # of a step that was broken off, for the next one to give
 
     @property
     def num_free(self) -> int:
@@ -199,8 +200,21 @@ class DecodingLoop:
                 row.end = row.end or "cancelled"
 
     def step(self) -> list[Event]:
-        """Run one forward for every row; give what it settled."""
-        events = [_finished(row) for row in self._active + self._arrived if row.end]
+        """Run one forward for every row; give what it settled.
+
+        Whatever a constraint, a processor or a stop rule raises comes out of here and finds every
+        row as it was, or settled whole: cancel the row that caused it, or try again.
+        """
+        events = self._events
+        try:
+            self._step(events)
+        finally:
+            self._compact()
+        self._events = []
+        return events
+
+    def _step(self, events: list[Event]) -> None:
+        events += [_finished(row) for row in self._active + self._arrived if row.end]
         self._arrived = [row for row in self._arrived if not row.end]
         self._compact()
         # Arrivals are prefilled apart: beside them, running rows would be padded to their width.
@@ -217,8 +231,6 @@ class DecodingLoop:
             num_tokens = sum(len(event.accepted) for event in settled if isinstance(event, Forward))
             self.width.observe(num_running, limit, num_tokens, time.perf_counter() - start)
             events += settled
-        self._compact()
-        return events
 
     def _forward(self, first_row: int, rows: list[_Row], limit: int) -> Iterator[Event]:
         """Run one forward over neighbouring cache rows and commit what it settles."""
