@@ -16,17 +16,23 @@ def main() -> None:
     result = json.loads((ROOT / "benchmarks/results/stories.json").read_text())
     points = result["curves"]
     start = points[0]
+    # The last row is the last model: the mean of the rounds, if the recipe has one.
+    final = [row for row in result["rows"] if row["strategy"] == "window"][-1]
+    points.append({**final, "line": "final", "step": points[-1]["step"]})
+    labels = {"model": "a round's model: the mean of its trainings", "final": final["model"]}
     figure, (speed, loss, variety) = pyplot.subplots(
         3, 1, figsize=(7, 7.5), sharex=True, height_ratios=[2, 1, 1], layout="constrained"
     )
     for line in dict.fromkeys(point["line"] for point in points):
         own = [point for point in points if point["line"] == line]
         steps = [point["step"] for point in own]
-        is_model = line == "model"
-        style = {"marker": "o", "color": "C0" if is_model else "C1"}
-        style |= {"linestyle": "none", "markersize": 9} if is_model else {"alpha": 0.6}
+        style = {"marker": "o", "color": "C1", "alpha": 0.6}
+        if line in labels:
+            style = {"marker": "o", "color": "C0", "linestyle": "none", "markersize": 9}
+        if line == "final":
+            style |= {"marker": "*", "color": "C2", "markersize": 15}
         known = speed.get_legend_handles_labels()[1]
-        label = "the round's model: their mean" if is_model else "its trainings"
+        label = labels.get(line, "its trainings")
         speed.plot(
             steps,
             [point["tokens_per_forward"] for point in own],

@@ -67,7 +67,7 @@ WRONG = [
     (CollectConfig, "batch_size", 0, "at least 1"),
     (CollectConfig, "shard_prompts", -3, "at least 1"),
     (CollectConfig, "self_prompt_tokens", 0, "at least 1"),
-    (CollectConfig, "threads", -1, "0 or more"),
+    (CollectConfig, "threads", -1, "from 0 to 1024"),
     (CollectConfig, "seed", -1, "from 0 to"),
     (CollectConfig, "seed", 2**32, "from 0 to"),
     (CollectConfig, "noise", "white", "one of text, vocabulary"),
