@@ -100,7 +100,7 @@ def test_tokens_that_were_added_are_written_as_they_are(model, tmp_path):
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     tokenizer.add_tokens(["   ", "\uff5cUser\uff5c"])
     found = token_bytes(tokenizer)
-    assert found[b"   "][-1] == len(tokenizer) - 2
+    assert len(tokenizer) - 2 in found[b"   "]
     assert found["\uff5cUser\uff5c".encode()] == [len(tokenizer) - 1]
 
 
