@@ -129,6 +129,8 @@ def test_streamers_get_the_same_text(capsys):
         ({"max_blocks": 0}, "max-blocks"),
         ({"prompt_lookup_num_tokens": 5}, "prompt lookup"),
         ({"guidance_scale": 1.5}, "guidance"),
+        ({"penalty_alpha": 0.6, "top_k": 4}, "contrastive search"),
+        ({"dola_layers": "high"}, "dola generation"),
         ({"token_type_ids": torch.tensor([[0, 1]])}, "token_type_ids"),
         ({"position_ids": torch.tensor([[7, 8]])}, "position_ids"),
         ({"seed": 2**64}, "seed"),

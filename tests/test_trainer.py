@@ -558,6 +558,12 @@ def test_a_frozen_model_that_is_named_teaches_and_judges_instead_of_the_start(
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_a_frozen_model_that_nothing_asks_for_is_refused():
+    settings = {"frozen_model": "somewhere", "eval_prompts": "bundled:4"}
+    with pytest.raises(ConfigError, match="no teacher is frozen"):
+        train._original(train_config("-", "-", **settings), toy_model())
+
+
 class KilledError(Exception):
     pass
 

@@ -30,6 +30,8 @@ from transformers.generation import (
     MaxLengthCriteria,
     PrefixConstrainedLogitsProcessor,
     StoppingCriteriaList,
+    SynthIDTextWatermarkLogitsProcessor,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from transformers.generation.streamers import BaseStreamer
 
@@ -45,6 +47,7 @@ _PREPARED = (
     *("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"),
     *("cache_position", "return_dict", "output_attentions", "output_hidden_states"),
 )
+_STATEFUL = (SynthIDTextWatermarkLogitsProcessor, UnbatchedClassifierFreeGuidanceLogitsProcessor)
 _probed: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()  # so that each is probed once
 
 
@@ -147,9 +150,6 @@ def generate(
 def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
     mode = config.get_generation_mode()
     refused = {
-        "beam search (num_beams)": (config.num_beams or 1) > 1,
-        "contrastive search (penalty_alpha)": bool(config.penalty_alpha),
-        "DoLa (dola_layers)": getattr(config, "dola_layers", None) is not None,
         "prompt lookup (prompt_lookup_num_tokens; ours is strategy='prompt-lookup')": bool(
             config.prompt_lookup_num_tokens
         ),
@@ -159,7 +159,8 @@ def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -
         "output_hidden_states": bool(config.output_hidden_states),
         "classifier-free guidance (guidance_scale)": (config.guidance_scale or 1) != 1,
         "input embeddings (inputs_embeds)": model_kwargs.get("inputs_embeds") is not None,
-        mode.value: mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE),
+        mode.value.replace("_", " "): mode
+        not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE),
     }
     refused |= {
         f"the input {name}": value is not None
@@ -258,7 +259,7 @@ class _Padded:
 def _of_row(processor: LogitsProcessor, row: int) -> LogitsProcessor:
     """Make of a processor that knows all rows of the batch one that knows its own."""
     check(
-        "SynthID" not in type(processor).__name__ and "Guidance" not in type(processor).__name__,
+        not isinstance(processor, _STATEFUL),
         f"{type(processor).__name__} depends on more than its row's ids, so a draft cannot be "
         "verified under it. Leave it out.",
     )

@@ -37,7 +37,8 @@ def tiled_attention(
         query: [B, H, Q, D].
         key: [B, key heads, K, D].
         value: [B, key heads, K, D].
-        attention_mask: [B or 1, H or 1, Q, K], additive; the dtype's minimum hides.
+        attention_mask: [B or 1, H or 1, Q, K], additive; the dtype's minimum hides. Every query
+            sees one key at least.
         **options: Handed on.
 
     Returns:

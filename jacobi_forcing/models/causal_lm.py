@@ -102,13 +102,13 @@ def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 
 def refuse_stateful(name: str, network: PreTrainedModel) -> None:
     """Raise ModelError for a network whose state cannot be rolled back."""
-    refuse_recurrent(name, network.config)
+    refuse_by_config(name, network.config)
     if getattr(network, "_is_stateful", False):
         raise ModelError(_cannot_roll_back(name, network.config.model_type))
 
 
-def refuse_recurrent(name: str, config) -> None:
-    """Raise ModelError for a configuration that names a running state."""
+def refuse_by_config(name: str, config) -> None:
+    """Raise ModelError for a configuration with a running state, or attention in chunks."""
     recurrent = {"linear_attention", "mamba", "recurrent", "conv", "lightning_attention"}
     config = config.get_text_config()
     types = getattr(config, "layer_types", None) or ()

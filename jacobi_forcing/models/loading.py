@@ -15,7 +15,7 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from jacobi_forcing.errors import ConfigError, ModelError
-from jacobi_forcing.models.causal_lm import CausalLM, refuse_recurrent, wrap
+from jacobi_forcing.models.causal_lm import CausalLM, refuse_by_config, wrap
 from jacobi_forcing.models.probe import probe
 
 BUNDLED = {
@@ -61,7 +61,7 @@ def load_model(
         dtype = "float32"
     options = {"trust_remote_code": trust_remote_code}
     config = _read(name, lambda: AutoConfig.from_pretrained(path, **options))
-    refuse_recurrent(name, config)
+    refuse_by_config(name, config)
     tokenizer = _read(name, lambda: _load_tokenizer(path, options))
     network, found = _read(
         name,

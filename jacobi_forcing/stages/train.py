@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 
-from jacobi_forcing.config import DecoderConfig, TrainConfig
+from jacobi_forcing.config import DecoderConfig, TrainConfig, check
 from jacobi_forcing.data.files import sha256, write_json
 from jacobi_forcing.data.packed import Packed, read_packed
 from jacobi_forcing.data.prompts import read_prompts
@@ -97,6 +97,11 @@ def _check_fit(config: TrainConfig, model: CausalLM, manifest: dict) -> None:
 def _original(config: TrainConfig, model: CausalLM) -> CausalLM | None:
     """Give the frozen teacher and judge of likelihood; None where nothing asks for either."""
     if _checks_answers(config) and "frozen" not in (config.teacher, config.ar_teacher):
+        check(
+            not config.frozen_model,
+            f"--frozen-model is {config.frozen_model}, but no teacher is frozen and no likelihood "
+            "is judged. Add --ar-teacher frozen or --teacher frozen, or leave it out.",
+        )
         return None
     if not config.frozen_model:
         network = copy.deepcopy(model.network)
