@@ -578,3 +578,16 @@ def test_through_the_real_command(what, toy, tmp_path):
     assert result.stderr.count("\n") == 1
     assert (f"{path}:2" if what == "prompt" else "no such folder") in result.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["prompts.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("decode", "--prompt", "w5", "--html"),
+        ("evaluate", "--num-problems", "2", "--report"),
+        ("demo", "--html"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_folder_in_a_files_place_is_refused_before_the_work(arguments, tmp_path, refused):
+    assert f"{tmp_path} is a folder; give the name of a file." in refused(*arguments, tmp_path)

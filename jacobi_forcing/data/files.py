@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jacobi_forcing.errors import DataError
+from jacobi_forcing.errors import ConfigError, DataError
 
 
 @contextmanager
@@ -35,6 +35,15 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def refuse_folder(path: str, flag: str) -> None:
+    """Raise ConfigError where a file is to be written and a folder is: before the work, not after.
+
+    An empty path asks for no file.
+    """
+    if path and Path(path).is_dir():
+        raise ConfigError(f"{flag}: {path} is a folder; give the name of a file.")
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from jacobi_forcing.config import DecodeConfig
+from jacobi_forcing.data.files import refuse_folder
 from jacobi_forcing.data.prompts import encode
 from jacobi_forcing.decoding import Sampling
 from jacobi_forcing.decoding.answer import answer
@@ -23,6 +24,7 @@ def run(config: DecodeConfig) -> dict:
     Raises:
         JacobiForcingError: A bad prompt, block size or model.
     """
+    refuse_folder(config.html, "--html")
     text = _prompt_text(config.prompt)
     if config.model in BUNDLED and not text.endswith("\n"):
         text += "\n"  # as every problem does that the bundled pair has learned from

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from jacobi_forcing import problems
 from jacobi_forcing.config import DecodeConfig, DecoderConfig, DemoConfig
+from jacobi_forcing.data.files import refuse_folder
 from jacobi_forcing.decoding import (
     Finished,
     Forward,
@@ -50,8 +50,7 @@ def run(config: DemoConfig) -> None:
     """
     if config.num_problems < 1:
         raise ConfigError("--num-problems is 0, must be at least 1.")
-    if Path(config.html).is_dir():
-        raise ConfigError(f"--html: {config.html} is a folder; give the name of a file.")
+    refuse_folder(config.html, "--html")
     set_threads(config.threads)
     run_pair(config, load_model("tiny-base"), load_model("tiny-forced"))
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from jacobi_forcing import problems
 from jacobi_forcing.config import EvaluateConfig
-from jacobi_forcing.data.files import write_json
+from jacobi_forcing.data.files import refuse_folder, write_json
 from jacobi_forcing.data.prompts import encode, read_jsonl
 from jacobi_forcing.data.record import run_record
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, compare, summarize, wilson
@@ -32,6 +32,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         JacobiForcingError: Bad settings or problems, or a model that cannot be loaded.
     """
+    refuse_folder(config.report, "--report")
     chosen = load_problems(config)
     model = open_model(config)
     check_block_size(config, model)
