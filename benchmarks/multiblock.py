@@ -1,4 +1,4 @@
-"""Blocks in flight x spawn ratio x pool x block size: the paper's ablation of its decoder.
+"""Tokens per forward by block size, blocks in flight, spawn ratio and pool (the paper's ablation).
 
     python benchmarks/multiblock.py --model tiny-forced --problems 100
 
@@ -34,11 +34,13 @@ def decoders(
     max_blocks: Sequence[int],
     spawn_ratios: Sequence[float],
     pool_sizes: Sequence[int],
+    pools: Sequence[str],
 ) -> Iterator[DecoderConfig]:
-    """Yield every combination once; one block in flight has no spawn ratio."""
+    """Yield every combination once: one block has no spawn ratio, no branches have no source."""
     for size in block_sizes:
-        for pool in pool_sizes:
-            found = {"block_size": size, "pool_size": pool}
+        kinds = [(num, pool) for num in pool_sizes for pool in (pools if num else pools[:1])]
+        for num, pool in kinds:
+            found = {"block_size": size, "pool_size": num, "pool": pool}
             yield DecoderConfig(strategy="window", **found)
             yield DecoderConfig(strategy="jacobi", **found)
             for blocks in max_blocks:
@@ -51,42 +53,45 @@ def decoders(
 def main() -> None:
     """Count and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", nargs="+", default=["tiny-forced"])
-    parser.add_argument("--problems", type=int, default=100, help="prompts of each model")
+    parser.add_argument("--model", default="tiny-forced")
+    parser.add_argument("--problems", type=int, default=100, help="or sampled prompts")
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--block-sizes", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--max-blocks", type=int, nargs="+", default=[2, 3])
     parser.add_argument("--spawn-ratios", type=float, nargs="+", default=[0.0, 0.5, 0.85])
     parser.add_argument("--pool-sizes", type=int, nargs="+", default=[0, 1, 4])
+    parser.add_argument("--pools", nargs="+", default=["states"], help="states, text, both")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default="multiblock")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    grid = list(decoders(args.block_sizes, args.max_blocks, args.spawn_ratios, args.pool_sizes))
+    grid = list(
+        decoders(args.block_sizes, args.max_blocks, args.spawn_ratios, args.pool_sizes, args.pools)
+    )
+    model = load_model(args.model)
+    prompts = benchmark_prompts(model, args.problems)
+    room = model.context_tokens - max(map(len, prompts))
+    limits = {"max_new_tokens": min(args.max_new_tokens, room), "batch_size": 50}
+    right = decode_all(model, prompts, AUTOREGRESSIVE, **limits).answers
     rows = []
-    for name in args.model:
-        model = load_model(name)
-        prompts = benchmark_prompts(model, args.problems)
-        room = model.context_tokens - max(map(len, prompts))
-        limits = {"max_new_tokens": min(args.max_new_tokens, room), "batch_size": 50}
-        right = decode_all(model, prompts, AUTOREGRESSIVE, **limits).answers
-        with progress_bar(name, len(grid)) as bar:
-            for decoder in grid:
-                found = decode_all(model, prompts, decoder, **limits)
-                rows.append(
-                    {
-                        "model": name,
-                        **decoder.__dict__,
-                        "tokens_per_forward": found.tokens_per_forward,
-                        "guesses_per_forward": sum(found.num_proposed) / sum(found.num_forwards),
-                        "recycled_per_forward": sum(found.num_recycled) / sum(found.num_forwards),
-                        "num_mismatches": sum(
-                            a != b for a, b in zip(found.answers, right, strict=True)
-                        ),
-                    }
-                )
-                bar.advance()
-    save(args.name, rows, num_prompts=args.problems)
+    with progress_bar(args.model, len(grid)) as bar:
+        for decoder in grid:
+            found = decode_all(model, prompts, decoder, **limits)
+            rows.append(
+                {
+                    "model": args.model,
+                    **decoder.__dict__,
+                    "tokens_per_forward": found.tokens_per_forward,
+                    "standard_error": found.standard_error,
+                    "guesses_per_forward": sum(found.num_proposed) / sum(found.num_forwards),
+                    "recycled_per_forward": sum(found.num_recycled) / sum(found.num_forwards),
+                    "num_mismatches": sum(
+                        a != b for a, b in zip(found.answers, right, strict=True)
+                    ),
+                }
+            )
+            bar.advance()
+    save(args.name, rows, num_prompts=len(prompts))
 
 
 if __name__ == "__main__":

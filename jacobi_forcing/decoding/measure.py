@@ -1,5 +1,6 @@
 """Decode many prompts and count: the numbers that training, evaluating and benchmarking share."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,6 +31,13 @@ class Decoded(NamedTuple):
     def tokens_per_forward(self) -> float:
         """Committed tokens per forward pass, prefill included; 1.0 for AR."""
         return self.num_tokens / sum(self.num_forwards)
+
+    @property
+    def standard_error(self) -> float:
+        """Of tokens per forward, over prompts: that of a ratio of two means, linearised."""
+        ratio = self.tokens_per_forward
+        off = [len(a) - ratio * n for a, n in zip(self.answers, self.num_forwards, strict=True)]
+        return math.sqrt(sum(one * one for one in off)) / sum(self.num_forwards)
 
 
 def decode_all(
