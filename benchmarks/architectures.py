@@ -21,7 +21,7 @@ from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.errors import ModelError
 from jacobi_forcing.models import CausalLM
-from jacobi_forcing.models.causal_lm import refuse_stateful
+from jacobi_forcing.models.causal_lm import refuse_unsupported
 from jacobi_forcing.models.probe import probe
 
 _VOCAB = 64
@@ -89,7 +89,7 @@ def tried(family: str) -> tuple[str, str]:
     except Exception as error:
         return "not tried", f"its own generate fails: {_short(error)}"
     try:
-        refuse_stateful(family, network)
+        refuse_unsupported(family, network)
         probe(model)
     except ModelError as error:
         return "refused", str(error)

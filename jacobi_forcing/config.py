@@ -50,12 +50,6 @@ def from_mapping(config_type: type, settings: Mapping[str, Any], where: str) -> 
     """Make a stage's config; raises ConfigError that names `where` and the setting."""
     known = {f.name: f for f in fields(config_type)}
     refuse_unknown(settings, known, where)
-    for name, value in settings.items():
-        expected = known[name].type
-        check(
-            type(value) is expected or (expected is float and type(value) is int),
-            f"{where}: {name} is {value!r}, needs a value of type {expected.__name__}.",
-        )
     missing = [name for name, f in known.items() if name not in settings and f.default is MISSING]
     check(not missing, f"{where}: missing setting {', '.join(missing)}.")
     try:
@@ -66,13 +60,14 @@ def from_mapping(config_type: type, settings: Mapping[str, Any], where: str) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class _Base:
-    """Checks that hold for every stage: choices are known, numbers are finite and not negative."""
+    """Checks of every stage: types fit, choices are known, numbers are finite and in range."""
 
     _SEED_BITS = 32  # what every library underneath takes
 
     def __post_init__(self) -> None:
         for setting in fields(self):
             value, choices = getattr(self, setting.name), setting.metadata.get("choices")
+            _check_type(setting.name, value, setting.type)
             found = f"--{setting.name.replace('_', '-')} is {value!r}"
             if choices is not None:
                 check(value in choices, f"{found}, must be one of {', '.join(choices)}.")
@@ -94,8 +89,16 @@ class _Base:
             elif setting.name in _AT_MOST:
                 most = _AT_MOST[setting.name]
                 check(0 <= value <= most, f"{found}, must be from 0 to {most}.")
+            elif setting.name in _SIGNED:
+                check(math.isfinite(value), f"{found}, must be a finite number.")
             elif isinstance(value, int | float):
                 check(value >= 0 and math.isfinite(value), f"{found}, must be 0 or more.")
+
+
+def _check_type(name: str, value: Any, expected: Any) -> None:
+    if expected in (bool, int, float, str):
+        fits = type(value) is expected or (expected is float and type(value) is int)
+        check(fits, f"{name} is {value!r}, needs a value of type {expected.__name__}.")
 
 
 _AT_LEAST_ONE = (
@@ -103,8 +106,7 @@ _AT_LEAST_ONE = (
     *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
     *("eval_max_new_tokens",),
 )
-
-
+_SIGNED = ("presence_penalty", "frequency_penalty")
 _AT_MOST = {"threads": 1024, "pool_size": 1024, "branch_tokens": 4096}
 
 
@@ -172,7 +174,8 @@ class SamplingConfig(_Base):
         temperature: 0 takes the likeliest token.
         top_k, top_p, min_p: Which tokens can be drawn.
         repetition_penalty: Divides the logits of tokens that the text holds.
-        presence_penalty, frequency_penalty: As OpenAI's: of tokens that the answer holds.
+        presence_penalty, frequency_penalty: As OpenAI's: of tokens that the answer holds; below 0
+            these tokens are favoured.
         min_new_tokens: No end-of-sequence token before so many.
     """
 

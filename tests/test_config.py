@@ -6,12 +6,14 @@ import pytest
 from jacobi_forcing.config import (
     CollectConfig,
     DecodeConfig,
+    DecoderConfig,
     DemoConfig,
     EvaluateConfig,
     PackConfig,
     TrainConfig,
     from_mapping,
 )
+from jacobi_forcing.decoding import Sampling
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.stages.force import read_recipe
 
@@ -48,6 +50,16 @@ def test_mappings_are_read_strictly(settings, message):
     with pytest.raises(ConfigError) as error:
         from_mapping(CollectConfig, NEEDED[CollectConfig] | settings, "here")
     assert str(error.value).startswith(message)
+
+
+def test_types_are_checked_in_python_too():
+    with pytest.raises(ConfigError, match="block_size is '8', needs a value of type int"):
+        DecoderConfig(block_size="8")
+    with pytest.raises(ConfigError, match="top_p is None, needs a value of type float"):
+        Sampling(top_p=None)
+    with pytest.raises(ConfigError, match="presence-penalty is inf"):
+        Sampling(presence_penalty=float("inf"))
+    assert Sampling(presence_penalty=-2.0, temperature=1).temperature == 1
 
 
 def test_missing_settings_are_named():

@@ -415,3 +415,57 @@ def test_positions_that_would_change_every_angle_are_never_reached():
 def test_a_family_that_attends_in_chunks_is_refused_by_name():
     with pytest.raises(ModelError, match="chunks"):
         toy_model("llama4_text", layer_types=["chunked_attention"] * 3, num_hidden_layers=3)
+
+
+@pytest.mark.parametrize("prefill_tokens", [1, 3, 8, 29])
+def test_a_prompt_read_in_pieces_is_the_same_prompt(prefill_tokens, monkeypatch):
+    """Requests join while others run, and one forward in the middle of a prompt fails."""
+    model, prompts = toy_model("mistral"), random_prompts(34, 7)
+    expected = [reference(model, prompt, 20) for prompt in prompts]
+    widest, calls, plain = [], [], RaggedForward.logits
+
+    def watched(forward, first_row, inputs, *rest):
+        calls.append(max(map(len, inputs)))
+        if len(calls) == 6:
+            raise torch.OutOfMemoryError("of the test")
+        widest.append(calls[-1])
+        return plain(forward, first_row, inputs, *rest)
+
+    monkeypatch.setattr(RaggedForward, "logits", watched)
+    loop = DecodingLoop(model, batch_size=3, max_tokens=60, prefill_tokens=prefill_tokens)
+    waiting, events, failures = list(enumerate(prompts)), [], 0
+    while waiting or not loop.is_idle:
+        if waiting and loop.num_free:
+            index, prompt = waiting.pop(0)
+            strategy = make_strategy(DecoderConfig(block_size=6), model.vocab_tokens, 0)
+            loop.add(Request(index, prompt, 20), strategy)
+        try:
+            events += loop.step()
+        except torch.OutOfMemoryError:
+            failures += 1
+            loop.cancel(0)  # a row leaves before the second try: places change
+    assert failures == 1
+    finished = {e.request: e for e in events if isinstance(e, Finished)}
+    for index, answer_ids in enumerate(expected):
+        found = finished[index].answer_ids
+        assert found == answer_ids[: len(found)]
+        assert found == answer_ids or finished[index].reason == "cancelled"
+        assert finished[index].num_forwards <= max(1, len(found))  # pieces are no forwards of AR
+    assert max(widest) <= prefill_tokens + 5  # and the guesses that ride along
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_cache_takes_the_memory_that_is_said(family):
+    """2 (keys, values) x layers x rows x heads x (slots + 1) x head size x 4 bytes, all at once."""
+    model = toy_model(family)
+    loop = DecodingLoop(model, batch_size=5, max_tokens=70, branch_tokens=9)
+    strategy = make_strategy(DecoderConfig(block_size=6), model.vocab_tokens, 0)
+    loop.add(Request(0, random_prompts(35, 1)[0], 20), strategy)
+    sizes = set()
+    while not loop.is_idle:
+        loop.step()
+        sizes.add(loop.forward.cache.nbytes)
+    config = model.config
+    heads = 4 if family == "gpt2" else 2  # of 4, which no gpt2 shares
+    head_size = getattr(config, "head_dim", None) or 32 // 4
+    assert sizes == {2 * config.num_hidden_layers * 5 * heads * (70 + 9 + 1) * head_size * 4}

@@ -14,7 +14,7 @@ from transformers import (
 
 import jacobi_forcing as jf
 from jacobi_forcing import problems
-from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.errors import ConfigError, ModelError
 from jacobi_forcing.integrations import write_custom_generate
 
 
@@ -110,11 +110,12 @@ def test_streamers_get_the_same_text(capsys):
     network.generate(ids, **options, streamer=TextStreamer(tokenizer))
     right = capsys.readouterr().out
     options["custom_generate"] = jf.generate
-    network.generate(ids, **options, jacobi_streamer=TextStreamer(tokenizer))
-    assert capsys.readouterr().out == right != ""
-    pieces = TextIteratorStreamer(tokenizer, skip_prompt=True)
-    found = network.generate(ids, **options, jacobi_streamer=pieces)
-    assert "".join(pieces) == tokenizer.decode(found[0, len(prompt) :])
+    for name in ("streamer", "jacobi_streamer"):
+        network.generate(ids, **options, **{name: TextStreamer(tokenizer)})
+        assert capsys.readouterr().out == right != ""
+        pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, timeout=10)
+        found = network.generate(ids, **options, **{name: pieces})
+        assert "".join(pieces) == tokenizer.decode(found[0, len(prompt) :])
 
 
 @pytest.mark.parametrize(
@@ -147,6 +148,25 @@ def test_other_ways_of_decoding_are_refused_by_name(settings, message):
     with pytest.raises((ConfigError, ValueError), match=message):
         network.generate(
             torch.tensor([[5, 6]]), max_new_tokens=5, custom_generate=jf.generate, **settings
+        )
+
+
+@pytest.mark.parametrize("attention", ["flex_attention", "paged|sdpa"])
+def test_attention_that_takes_no_masks_is_refused_before_it_runs(attention):
+    network = tiny_network()
+    network.config._attn_implementation = attention
+    with pytest.raises(ModelError, match=r"attends with (flex|paged).*implementation='sdpa'"):
+        network.generate(torch.tensor([[5, 6]]), max_new_tokens=5, custom_generate=jf.generate)
+
+
+def test_an_assistant_model_is_refused():
+    network = tiny_network()
+    with pytest.raises((ConfigError, ValueError), match="assist"):
+        network.generate(
+            torch.tensor([[5, 6]]),
+            max_new_tokens=5,
+            custom_generate=jf.generate,
+            assistant_model=tiny_network(seed=1),
         )
 
 

@@ -24,7 +24,7 @@ from jacobi_forcing.decoding import (
     make_strategy,
 )
 from jacobi_forcing.decoding.draft import chain
-from jacobi_forcing.decoding.gumbel import gumbel, philox
+from jacobi_forcing.decoding.gumbel import draw, gumbel, philox
 from jacobi_forcing.decoding.sampling import Sampler, truncated
 from jacobi_forcing.decoding.strategies import branch_tokens
 from jacobi_forcing.errors import ConfigError
@@ -36,7 +36,7 @@ SAMPLINGS = (
     Sampling(temperature=0.7, top_k=7, seed=2**64 - 1),
     Sampling(temperature=1.3, top_p=0.8, min_p=0.02, seed=9),
     Sampling(temperature=0.9, repetition_penalty=1.4, frequency_penalty=0.3, seed=1),
-    Sampling(presence_penalty=0.8, min_new_tokens=25),
+    Sampling(presence_penalty=0.8, frequency_penalty=-0.2, min_new_tokens=25),
     Sampling(temperature=1.0, logit_bias={7: 4.0, 8: -5.0}, bad_words=BANNED, seed=4),
     Sampling(temperature=1.0, constraint=lambda answer: ODD if sum(answer) % 3 else None, seed=5),
     Sampling(temperature=0.8, processors=[NoRepeatNGramLogitsProcessor(2)], seed=6),
@@ -152,9 +152,34 @@ def test_truncation_keeps_what_transformers_keeps():
     ):
         found = truncated(scores, **({"top_k": 0, "top_p": 1.0, "min_p": 0.0} | settings))
         kept, theirs = found.isfinite(), warper(None, scores.clone()).isfinite()
-        # Among equals on the border of top-p, any may stay; how many is what counts.
-        assert torch.equal(kept.sum(-1), theirs.sum(-1)), settings
         assert torch.equal(kept[20:], theirs[20:]), settings
+        # Of equals on the border of top-p theirs keeps some, ours all.
+        assert kept[theirs].all(), settings
+        least = found.masked_fill(~kept, torch.inf).amin(-1, keepdim=True)
+        assert (scores == least)[kept & ~theirs].all(), settings
+
+
+def test_a_nucleus_beyond_a_thousand_tokens_is_found_whole():
+    """Rows with a narrow and a wide nucleus together, and each as it is alone."""
+    scores = torch.randn(6, 5000, generator=torch.Generator().manual_seed(0))
+    scores[::2] *= 6
+    for top_p in (0.5, 0.9, 0.999):
+        found = truncated(scores, 0, top_p, 0.0)
+        assert torch.equal(found.isfinite(), TopPLogitsWarper(top_p)(None, scores).isfinite())
+        alone = [truncated(row[None], 0, top_p, 0.0) for row in scores]
+        assert torch.equal(found, torch.cat(alone))
+    assert (found.isfinite().sum(-1) > 1024).tolist() == [False, True] * 3
+
+
+@pytest.mark.parametrize("spread", [0.1, 3.0, 30.0])
+def test_noise_left_out_would_not_have_won(spread):
+    """The drawn tokens, most noise not made where scores are spread, are those of all noise."""
+    scores = torch.randn(300, 2000, generator=torch.Generator().manual_seed(2)) * spread
+    scores[:, 1000:] = -torch.inf
+    positions = torch.arange(2**33, 2**33 + 300)
+    right = (scores + gumbel(9, positions, 2000)).argmax(-1)
+    assert torch.equal(draw(scores, 9, positions), right)
+    assert (right != scores.argmax(-1)).any()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+_HIGHEST = 22.9  # no noise is above: -log(-log(1 - 2^-33)) = 22.87
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int) -> list[Tensor]:
@@ -48,7 +49,7 @@ def _multiply(words: Tensor, factor: int) -> tuple[Tensor, Tensor]:
 
 
 def gumbel(seed: int, positions: Tensor, num_tokens: int) -> Tensor:
-    """Make the noise of sequence positions.
+    """Make the noise of whole vocabularies.
 
     Args:
         seed: 64-bit integer.
@@ -59,10 +60,53 @@ def gumbel(seed: int, positions: Tensor, num_tokens: int) -> Tensor:
         [N, V] float32 of independent standard Gumbel numbers, on the device of `positions`.
     """
     quads = torch.arange(-(-num_tokens // 4), device=positions.device)
-    place = positions[:, None]
-    zero = torch.zeros_like(place)
-    words = philox((quads[None], place & _MASK, place >> 32, zero), seed)
-    bits = torch.stack(words, dim=-1).flatten(1)[:, :num_tokens]
+    words = _words(seed, positions[:, None], quads[None])
+    return _gumbel(words.flatten(1)[:, :num_tokens])
+
+
+def gumbel_at(seed: int, positions: Tensor, tokens: Tensor) -> Tensor:
+    """Make the noise of single tokens: `gumbel(seed, positions, V)[i, tokens[i]]` for [P] i."""
+    words = _words(seed, positions, tokens // 4)
+    return _gumbel(words.gather(-1, tokens[:, None] % 4)[:, 0])
+
+
+def draw(scores: Tensor, seed: int, positions: Tensor) -> Tensor:
+    """Draw from softmax(scores): the argmax of scores and noise.
+
+    On a CPU, noise is made only for tokens that it can lift above the likeliest one. Of a real
+    vocabulary that is a small part, where a temperature below 1 or a truncation is set.
+
+    Args:
+        scores: [N, V].
+        seed: 64-bit integer.
+        positions: [N] long on the CPU, of the tokens to draw.
+
+    Returns:
+        [N] long.
+    """
+    num_tokens = scores.shape[1]
+    if scores.is_cuda:  # choosing tokens would wait for the device, which makes them all in no time
+        return (scores + gumbel(seed, positions.to(scores.device), num_tokens)).argmax(-1)
+    device, scores = scores.device, scores.cpu()
+    likeliest = scores.argmax(-1, keepdim=True)
+    reached = scores.gather(-1, likeliest)[:, 0] + gumbel_at(seed, positions, likeliest[:, 0])
+    can_win = scores >= (reached - _HIGHEST)[:, None]
+    if 4 * int(can_win.sum()) > scores.numel():  # alone, a token costs as much as four neighbours
+        noisy = scores + gumbel(seed, positions, num_tokens)
+    else:
+        rows, tokens = can_win.nonzero(as_tuple=True)
+        noisy = torch.full_like(scores, -torch.inf)
+        noisy[rows, tokens] = scores[rows, tokens] + gumbel_at(seed, positions[rows], tokens)
+    return noisy.argmax(-1).to(device)
+
+
+def _words(seed: int, positions: Tensor, quads: Tensor) -> Tensor:
+    """Give the random words of four neighbouring tokens in a last dimension of 4."""
+    zero = torch.zeros_like(positions)
+    return torch.stack(philox((quads, positions & _MASK, positions >> 32, zero), seed), dim=-1)
+
+
+def _gumbel(words: Tensor) -> Tensor:
     # The middle of each of 2^32 equal steps: never 0, never 1, so both logarithms are finite.
-    uniform = (bits.double() + 0.5) / 2**32
+    uniform = (words.double() + 0.5) / 2**32
     return -torch.log(-torch.log(uniform)).float()

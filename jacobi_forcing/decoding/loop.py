@@ -91,6 +91,8 @@ class DecodingLoop:
             (give it where the context is large).
         branch_tokens: Tokens that a draft may hold beside its trunk, which need slots too.
         width: Limits how many guesses a forward carries; by default nothing does.
+        prefill_tokens: Longer prompts are read in pieces of so many tokens: a mask is as large as
+            a piece times the text before it. All pieces count as one forward, as for AR.
     """
 
     def __init__(
@@ -101,8 +103,10 @@ class DecodingLoop:
         max_tokens: int | None = None,
         branch_tokens: int = 0,
         width: Width | None = None,
+        prefill_tokens: int = 1024,
     ):
         self.model = model
+        self.prefill_tokens = prefill_tokens
         self.max_tokens = min(max_tokens or model.context_tokens, model.context_tokens)
         self.branch_tokens = branch_tokens
         self.batch_size = batch_size
@@ -221,6 +225,7 @@ class DecodingLoop:
         num_running = len(self._active)
         if self._arrived:
             limit = self.width.limit(num_running + len(self._arrived))
+            self._read_long_prompts(num_running)
             events += self._forward(num_running, self._arrived, limit)
             self._active += self._arrived
             self._arrived = []
@@ -231,6 +236,16 @@ class DecodingLoop:
             num_tokens = sum(len(event.accepted) for event in settled if isinstance(event, Forward))
             self.width.observe(num_running, limit, num_tokens, time.perf_counter() - start)
             events += settled
+
+    def _read_long_prompts(self, first_row: int) -> None:
+        """Bring all but the last piece of every arrival's prompt into the cache."""
+        for place, row in enumerate(self._arrived, first_row):
+            self.forward.lengths[place] = 0
+            row.pending = list(row.ids)  # whole again, where an earlier try was broken off
+            while len(row.pending) > self.prefill_tokens:
+                self.forward.logits(place, [row.pending[: self.prefill_tokens]], 1)
+                self.forward.keep(place, self.prefill_tokens, [])
+                row.pending = row.pending[self.prefill_tokens :]
 
     def _forward(self, first_row: int, rows: list[_Row], limit: int) -> Iterator[Event]:
         """Run one forward over neighbouring cache rows and commit what it settles."""

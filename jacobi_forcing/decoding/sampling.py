@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jacobi_forcing.config import SamplingConfig, check
 from jacobi_forcing.decoding.draft import Draft
-from jacobi_forcing.decoding.gumbel import gumbel
+from jacobi_forcing.decoding.gumbel import draw
 
 # From the answer's ids so far to the ids allowed next; None allows all. Also asked about drafts,
 # which may break its own rules: what it says of those never matters.
@@ -25,6 +25,7 @@ Constraint = Callable[[Sequence[int]], Sequence[int] | Tensor | None]
 Processor = Callable[[Tensor, Tensor], Tensor]
 
 
+_FEW = 1024  # tokens that hold all of a nucleus, but for flat distributions
 NOTHING = -1  # the choice where every token is forbidden; no draft holds it
 
 
@@ -89,12 +90,8 @@ class Sampler:
         # Off the highest first: else a tiny temperature would make several of them infinite.
         scores = (scores - highest) / used.temperature
         scores = truncated(scores, used.top_k, used.top_p, used.min_p)
-        lengths = torch.tensor([len(way) for way in ways], device=scores.device)
-        noise = gumbel(
-            used.seed, len(text) + torch.arange(max(map(len, ways)) + 1), scores.shape[1]
-        )
-        chosen = (scores + noise.to(scores.device)[lengths]).argmax(-1)
-        return chosen.masked_fill(nothing, NOTHING)
+        positions = len(text) + torch.tensor([len(way) for way in ways])
+        return draw(scores, used.seed, positions).masked_fill(nothing, NOTHING)
 
     def _processed(self, scores: Tensor, text: Sequence[int], ways: list[list[int]]) -> Tensor:
         """Apply what depends on the text, to [N + 1, V] scores in place."""
@@ -170,7 +167,7 @@ def truncated(scores: Tensor, top_k: int, top_p: float, min_p: float) -> Tensor:
     Args:
         scores: [N, V], divided by the temperature.
         top_k: 0 keeps all. Tokens as likely as the k-th are kept.
-        top_p: The token that crosses the threshold is kept, so one at least is.
+        top_p: The token that crosses the threshold is kept, and those as likely; so one is.
         min_p: 0 keeps all.
 
     Returns:
@@ -180,11 +177,30 @@ def truncated(scores: Tensor, top_k: int, top_p: float, min_p: float) -> Tensor:
         least = scores.topk(min(top_k, scores.shape[-1])).values[:, -1:]
         scores = scores.masked_fill(scores < least, -torch.inf)
     if top_p < 1:
-        ordered, ids = scores.sort(descending=True)
-        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-        scores = scores.masked_fill((before >= top_p).gather(-1, ids.argsort(-1)), -torch.inf)
+        scores = scores.masked_fill(scores < _nucleus_edge(scores, top_p), -torch.inf)
     if min_p:
         probs = scores.softmax(-1)
         least = min_p * probs.amax(-1, keepdim=True)
         scores = scores.masked_fill(probs < least, -torch.inf)
     return scores
+
+
+def _nucleus_edge(scores: Tensor, top_p: float) -> Tensor:
+    """Give [N, 1], the least of the highest scores that hold `top_p` of the probability.
+
+    Sorting a whole vocabulary takes longer than everything else here, and few tokens nearly always
+    do. A row's edge depends on that row only, also where it takes more of them.
+    """
+    total = scores.logsumexp(-1, keepdim=True)
+    edge, wide = _edge(scores.topk(min(_FEW, scores.shape[1])).values, total, top_p)
+    if scores.shape[1] > _FEW and wide.any():
+        ordered = scores[wide].sort(descending=True).values
+        edge[wide], _ = _edge(ordered, total[wide], top_p)
+    return edge
+
+
+def _edge(ordered: Tensor, total: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Give the edge [n, 1] among falling scores [n, K], and [n] whether it may lie behind them."""
+    probs = (ordered - total).exp()
+    inside = probs.cumsum(-1) - probs < top_p
+    return ordered.gather(-1, inside.sum(-1, keepdim=True) - 1), inside[:, -1]

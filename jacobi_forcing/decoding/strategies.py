@@ -28,7 +28,8 @@ class Strategy(Protocol):
         Args:
             text: Prompt and committed ids.
             offset: Answer tokens committed so far; 0 means that this is the prefill.
-            limit: Depth up to which guesses can still be of use, >= 0.
+            limit: Depth up to which guesses can still be of use, >= 0; branches add as many tokens
+                at most.
 
         Returns:
             Guesses for answer positions offset, offset + 1, ... up to offset + limit - 1.
@@ -179,7 +180,7 @@ class Recycling:
             found,
             max_depth=limit,
             max_branches=self.max_branches,
-            max_branch_tokens=self.max_branch_tokens,
+            max_branch_tokens=min(self.max_branch_tokens, limit),
         )
 
     def observe(self, accepted: list[int], tail: list[int]) -> None:

@@ -15,7 +15,7 @@ from jacobi_forcing.integrations.generate import generate as jacobi
 
 def generate(model, *arguments, streamer=None, tokenizer=None, **settings):
     """Call transformers' own generate with Jacobi decoding in its loop's place."""
-    # What generate keeps from a callable goes there by another name.
+    # What generate is to take no notice of goes there by another name.
     if streamer is not None:
         settings["jacobi_streamer"] = streamer
     if settings.get("assistant_model") is not None:

@@ -7,6 +7,7 @@ this instead of its own loop. It hands on only what stands in the signature by n
 """
 
 import copy
+import inspect
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import (
     GenerationConfig,
+    GenerationMixin,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
@@ -39,7 +41,7 @@ from jacobi_forcing.config import DecoderConfig, check
 from jacobi_forcing.decoding import Finished, Request, Sampling, decode, make_strategy, strategies
 from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.models import CausalLM
-from jacobi_forcing.models.causal_lm import refuse_stateful
+from jacobi_forcing.models.causal_lm import refuse_unsupported
 from jacobi_forcing.models.probe import probe
 
 # What `generate` always hands on. Everything else is an input of the model that we would lose.
@@ -48,6 +50,7 @@ _PREPARED = (
     *("cache_position", "return_dict", "output_attentions", "output_hidden_states"),
 )
 _STATEFUL = (SynthIDTextWatermarkLogitsProcessor, UnbatchedClassifierFreeGuidanceLogitsProcessor)
+_GENERATE = inspect.unwrap(GenerationMixin.generate).__code__
 _probed: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()  # so that each is probed once
 
 
@@ -94,8 +97,7 @@ def generate(
         branch_tokens: Of recycling.
         noise: Of drafts.
         seed: Of sampling; None draws one from torch's generator.
-        jacobi_streamer: A TextStreamer or the like, which `generate` does not hand on as `streamer`
-            to a callable; for one row.
+        jacobi_streamer: A TextStreamer or the like, for one row; so is `streamer`.
         jacobi_stop: Texts that end an answer, in place of `stop_strings`, whose `tokenizer`
             `generate` does not hand on either.
         jacobi_tokenizer: For jacobi_stop.
@@ -111,6 +113,8 @@ def generate(
         ModelError: The model fails the probe.
     """
     config = generation_config or model.generation_config
+    assistant, streamer = _held_back()
+    check(assistant is None, "Jacobi decoding needs no assistant_model. Leave it out.")
     _refuse_other_ways(config, model_kwargs)
     decoder = DecoderConfig(
         strategy=strategy,
@@ -122,9 +126,12 @@ def generate(
         branch_tokens=branch_tokens,
         noise=noise,
     )
+    if jacobi_streamer is not None:
+        streamer = jacobi_streamer
+        streamer.put(input_ids.cpu())
     check(
-        jacobi_streamer is None or len(input_ids) == 1,
-        f"jacobi_streamer takes one row, but input_ids has {len(input_ids)}.",
+        streamer is None or len(input_ids) == 1,
+        f"a streamer takes one row, but input_ids has {len(input_ids)}.",
     )
     check(
         not jacobi_stop or jacobi_tokenizer is not None,
@@ -137,7 +144,7 @@ def generate(
     requests = _requests(
         input_ids, attention_mask, logits_processor, stopping_criteria, stop, config, seed
     )
-    answers = _decode(wrapped, decoder, requests, jacobi_streamer)
+    answers = _decode(wrapped, decoder, requests, streamer)
     longest = max(map(len, answers))
     padded = [[*answer, *[wrapped.pad_id] * (longest - len(answer))] for answer in answers]
     added = torch.tensor(padded, dtype=input_ids.dtype, device=input_ids.device)
@@ -145,6 +152,18 @@ def generate(
     if config.return_dict_in_generate:
         return GenerateDecoderOnlyOutput(sequences=sequences)
     return sequences
+
+
+def _held_back() -> tuple[Any, Any]:
+    """Find the `assistant_model` and `streamer` that `generate` has, and tells no callable of.
+
+    It has shown the prompt to the streamer already, whose reader would wait for the rest for ever.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not _GENERATE:
+        frame = frame.f_back
+    found = frame.f_locals if frame is not None else {}
+    return found.get("assistant_model"), found.get("streamer")
 
 
 def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
@@ -196,7 +215,7 @@ def _wrap(model: PreTrainedModel, config: GenerationConfig) -> CausalLM:
         pad_id = eos_ids[0] if eos_ids else 0  # as generate chooses it
     wrapped = CausalLM(model.config.model_type, model, None, frozenset(eos_ids), pad_id)
     if model not in _probed:
-        refuse_stateful(wrapped.name, model)
+        refuse_unsupported(wrapped.name, model)
         probe(wrapped)
         _probed.add(model)
     return wrapped
@@ -318,8 +337,6 @@ def _decode(
 ) -> list[list[int]]:
     answers: dict[int, list[int]] = {}
     longest = max(len(request.prompt_ids) + request.max_new_tokens for request in requests)
-    if streamer is not None:
-        streamer.put(torch.tensor(requests[0].prompt_ids))
     for event in decode(
         model,
         requests,

@@ -82,7 +82,7 @@ class CausalLM:
 
 def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalLM:
     """Describe a network that is already in memory; raises ModelError like `load_model`."""
-    refuse_stateful(name, network)
+    refuse_unsupported(name, network)
     eos_ids = _eos_ids(network, tokenizer)
     if not eos_ids:
         raise ModelError(
@@ -100,8 +100,14 @@ def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     )
 
 
-def refuse_stateful(name: str, network: PreTrainedModel) -> None:
-    """Raise ModelError for a network whose state cannot be rolled back."""
+def refuse_unsupported(name: str, network: PreTrainedModel) -> None:
+    """Raise ModelError where state cannot be rolled back, or attention takes no masks of ours."""
+    attention = str(network.config._attn_implementation)
+    if attention.startswith(("flex", "flash", "paged")):  # flex_attention breaks the process
+        raise ModelError(
+            f"{name}: attends with {attention}, which takes no masks of other shapes. Load it with "
+            "attn_implementation='sdpa'."
+        )
     refuse_by_config(name, network.config)
     if getattr(network, "_is_stateful", False):
         raise ModelError(_cannot_roll_back(name, network.config.model_type))
