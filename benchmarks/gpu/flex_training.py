@@ -7,7 +7,7 @@ import torch
 from setup import device, parse_args, random_model, save, seconds
 from torch.nn.attention.flex_attention import create_block_mask
 
-from jacobi_forcing.models import attention_masks
+from jacobi_forcing.models import attention_masks, layer_windows
 from jacobi_forcing.training.layout import Layout, make_layout
 from jacobi_forcing.training.mask import dense_mask, flex_predicate
 
@@ -28,7 +28,8 @@ def main() -> None:
             if attention == "sdpa":
                 seen = dense_mask(layout, "noise-conditioned", 8)
                 position = layout.position
-                mask = attention_masks(model.config, seen, position, position, dtype)
+                windows = layer_windows(model.config)
+                mask = attention_masks(windows, seen, position, position, dtype)
             else:
                 predicate = flex_predicate(layout, "noise-conditioned", 8)
                 mask = create_block_mask(predicate, 1, None, length, length, device=on)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jacobi_forcing.models.cache import SlotCache
 from jacobi_forcing.models.causal_lm import CausalLM
-from jacobi_forcing.models.masks import attention_masks
+from jacobi_forcing.models.masks import attention_masks, layer_windows
 
 
 class Branches(NamedTuple):
@@ -34,6 +34,9 @@ class RaggedForward:
         self.model = model
         self.cache = SlotCache(num_rows, num_slots)
         self.lengths = [0] * num_rows
+        # Looked up once: transformers finds each of them anew, which takes longer than a small op.
+        self.device, self.dtype = model.device, model.dtype
+        self.windows = layer_windows(model.config)
 
     @torch.inference_mode()
     def logits(
@@ -60,7 +63,7 @@ class RaggedForward:
         places = [range(n, n + len(ids)) for n, ids in zip(lengths, inputs, strict=True)]
         positions = self._padded(places, 0)
         num_visible = max(place.stop for place in places)
-        keys = torch.arange(num_visible, device=self.model.device)[None]  # their positions
+        keys = torch.arange(num_visible, device=self.device)[None]  # their positions
         visible = keys[:, None, :] <= positions[:, :, None]
         if branches is not None and any(branches):
             keys = keys.repeat(len(inputs), 1)
@@ -71,9 +74,7 @@ class RaggedForward:
         return self.model.logits(
             input_ids=self._padded(inputs, self.model.pad_id),
             position_ids=positions,
-            attention_mask=attention_masks(
-                self.model.config, visible, positions, keys, self.model.dtype
-            ),
+            attention_mask=attention_masks(self.windows, visible, positions, keys, self.dtype),
             past_key_values=self.cache,
             use_cache=True,
             num_outputs=num_outputs,
@@ -83,7 +84,7 @@ class RaggedForward:
         """Make a [B, Q] long tensor, shorter rows filled up on their left."""
         width = max(map(len, rows))
         filled = [[padding] * (width - len(row)) + list(row) for row in rows]
-        return torch.tensor(filled, device=self.model.device)
+        return torch.tensor(filled, device=self.device)
 
     @torch.inference_mode()
     def keep(self, row: int, num_chain: int, rest: Sequence[int]) -> None:

@@ -3,6 +3,8 @@
 Shapes: B = rows, Q = query tokens, K = key tokens.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig
@@ -21,7 +23,7 @@ def layer_windows(config: PretrainedConfig) -> dict[str, int | None]:
 
 
 def attention_masks(
-    config: PretrainedConfig,
+    windows: Mapping[str, int | None],
     visible: Tensor,
     query_position: Tensor,
     key_position: Tensor,
@@ -33,7 +35,7 @@ def attention_masks(
     Layers with a sliding window get their own mask.
 
     Args:
-        config: The model's configuration.
+        windows: Of the model's `layer_windows`.
         visible: [B, Q, K] bool, True where the query may see the key if its layer's window allows.
         query_position: [B, Q] long.
         key_position: [B or 1, K] long.
@@ -43,7 +45,7 @@ def attention_masks(
         [B, 1, Q, K] of 0 and the dtype's minimum, or one such mask per layer type if they differ.
     """
     masks = {}
-    for layer_type, window in layer_windows(config).items():
+    for layer_type, window in windows.items():
         seen = visible
         if window is not None:
             seen = visible & (key_position[:, None, :] > query_position[:, :, None] - window)
