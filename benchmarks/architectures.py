@@ -21,7 +21,7 @@ from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.errors import ModelError
 from jacobi_forcing.models import CausalLM
-from jacobi_forcing.models.causal_lm import refuse_unsupported
+from jacobi_forcing.models.causal_lm import refuse_by_config, refuse_unsupported
 from jacobi_forcing.models.probe import probe
 
 _VOCAB = 64
@@ -40,11 +40,19 @@ _SMALL = {
     **dict.fromkeys(("qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "head_dim"), 8),
     **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"), 256),
     **dict.fromkeys(("sliding_window", "window_size"), 12),
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), 4),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
+    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 64),
+    "is_decoder": True,  # else families that are encoders by default see what is to come
     "vocab_size": _VOCAB,
     "eos_token_id": 0,
     "pad_token_id": 1,
     "bos_token_id": None,
     "tie_word_embeddings": False,
+}
+_OF_FAMILY = {
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    **dict.fromkeys(("gptj", "codegen"), {"rotary_dim": 8}),
 }
 _DECODERS = (
     DecoderConfig(strategy="window", block_size=6),
@@ -57,10 +65,13 @@ def small_network(family: str):
     """Build a small random network of a family."""
     default = AutoConfig.for_model(family)
     names = {name: value for name, value in _SMALL.items() if hasattr(default, name)}
+    names |= _OF_FAMILY.get(family, {})
+    if hasattr(default, "kv_lora_rank"):
+        names["num_key_value_heads"] = 4  # of a latent all heads are made
     # Of an optional setting that is off, off is part of the family.
     off = [n for n in ("q_lora_rank", "sliding_window", "head_dim") if n in names]
     for name in off:
-        if getattr(default, name) is None:
+        if getattr(default, name) is None or isinstance(getattr(type(default), name, 0), property):
             del names[name]
     torch.manual_seed(0)
     network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **names)).float().eval()
@@ -76,6 +87,12 @@ def small_network(family: str):
 
 def tried(family: str) -> tuple[str, str]:
     """Say what became of a family: exact, refused, wrong, or not tried; and why."""
+    try:
+        refuse_by_config(family, AutoConfig.for_model(family))
+    except ModelError as error:
+        return "refused", str(error)
+    except Exception as error:
+        return "not tried", f"has no configuration: {_short(error)}"
     try:
         network = small_network(family)
     except Exception as error:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from toys import EOS, FAMILIES, PAD, VOCAB, toy_model
+from toys import EOS, FAMILIES, MORE_FAMILIES, PAD, VOCAB, tiny_network, toy_model
 
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding import (
@@ -22,7 +22,7 @@ from jacobi_forcing.decoding.draft import chain, grow
 from jacobi_forcing.decoding.loop import _Row
 from jacobi_forcing.decoding.strategies import branch_tokens
 from jacobi_forcing.errors import ConfigError, DataError, ModelError
-from jacobi_forcing.models import RaggedForward, load_model
+from jacobi_forcing.models import MaskBuilder, RaggedForward, load_model
 from jacobi_forcing.models.probe import probe
 
 DECODERS = (
@@ -94,6 +94,35 @@ def test_every_strategy_gives_the_ids_of_generate(family):
     assert len({tuple(e) for e in expected}) == len(expected)
     assert max(len(set(e)) for e in expected) > 5
     assert max(accepted) > 1
+
+
+@pytest.mark.parametrize("family", MORE_FAMILIES)
+def test_more_families_give_the_ids_of_generate(family):
+    """Experts, ALiBi, windows of their own: with blocks, branches and ragged neighbours."""
+    model = toy_model(family)
+    assert probe(model) < 1e-5
+    prompts = random_prompts(36, 7)
+    expected = [reference(model, p, 30) for p in prompts]
+    assert len({tuple(ids) for ids in expected}) > 5
+    recycled = 0
+    for strategy in DECODERS[2:]:
+        finished, forwards = run(model, prompts, strategy, 7, 30, batch_size=3)
+        assert [f.answer_ids for f in finished] == expected, strategy
+        recycled += sum(event.num_recycled for event in forwards)
+    assert recycled > 0
+
+
+@pytest.mark.parametrize("family", ["bloom", "falcon, alibi", "gpt_neo"])
+def test_a_family_that_was_taught_does_what_it_did_with_other_masks(family):
+    network = tiny_network(family)
+    ids = torch.tensor([[0, 0, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14]])
+    shown = torch.ones_like(ids)
+    shown[0, :2] = 0
+    before = network(ids, attention_mask=shown).logits, network(ids).logits
+    MaskBuilder(network)
+    after = network(ids, attention_mask=shown).logits, network(ids).logits
+    assert torch.equal(before[0], after[0])
+    assert torch.equal(before[1], after[1])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

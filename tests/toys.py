@@ -34,13 +34,37 @@ FAMILIES = {
     "gemma3_text": {"head_dim": 8, "sliding_window": 10, "query_pre_attn_scalar": 8},
     "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256, "n_inner": 64},
 }
+# More families, each tried once; what their configurations call differently, small too.
+_EXPERTS = {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
+_OF_FALCON = {"num_kv_heads": 2, "new_decoder_architecture": True, "ffn_hidden_size": 64}
+MORE_FAMILIES = {
+    "bloom": {"n_head": 4, "n_layer": 3},
+    "cohere": {},
+    "falcon": _OF_FALCON,
+    "falcon, alibi": _OF_FALCON | {"alibi": True},
+    "gpt_neo": {
+        "attention_types": [[["global", "local"], 2]],
+        "num_layers": 4,
+        "num_hidden_layers": 4,
+        "num_heads": 4,
+        "window_size": 9,
+    },
+    "gpt_neox": {},
+    "granite": {},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 11},
+    "olmo2": {},
+    "phi3": {"sliding_window": 13},
+    "qwen3_moe": {"head_dim": 8, **_EXPERTS},
+    "stablelm": {},
+}
 
 
 def tiny_network(family: str = "qwen2", seed: int = 0, **overrides) -> PreTrainedModel:
     """Make a random float32 network whose greedy text does not settle into one token."""
     torch.manual_seed(seed)
-    settings = _SHARED | FAMILIES.get(family, {}) | overrides
-    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
+    settings = _SHARED | (FAMILIES | MORE_FAMILIES).get(family, {}) | overrides
+    config = AutoConfig.for_model(family.split(",")[0], **settings)
+    network = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if parameter.ndim > 1:

@@ -7,7 +7,7 @@ import torch
 from setup import device, parse_args, random_model, save, seconds
 from torch.nn.attention.flex_attention import create_block_mask
 
-from jacobi_forcing.models import attention_masks, layer_windows
+from jacobi_forcing.models import MaskBuilder
 from jacobi_forcing.training.layout import Layout, make_layout
 from jacobi_forcing.training.mask import dense_mask, flex_predicate
 
@@ -28,8 +28,7 @@ def main() -> None:
             if attention == "sdpa":
                 seen = dense_mask(layout, "noise-conditioned", 8)
                 position = layout.position
-                windows = layer_windows(model.config)
-                mask = attention_masks(windows, seen, position, position, dtype)
+                mask = MaskBuilder(model.network)(seen, position, position)
             else:
                 predicate = flex_predicate(layout, "noise-conditioned", 8)
                 mask = create_block_mask(predicate, 1, None, length, length, device=on)

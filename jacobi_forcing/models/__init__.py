@@ -7,14 +7,13 @@ from jacobi_forcing.models.cache import SlotCache
 from jacobi_forcing.models.causal_lm import CausalLM
 from jacobi_forcing.models.forward import Branches, RaggedForward
 from jacobi_forcing.models.loading import load_model
-from jacobi_forcing.models.masks import attention_masks, layer_windows
+from jacobi_forcing.models.masks import MaskBuilder
 
 __all__ = [
     "Branches",
     "CausalLM",
+    "MaskBuilder",
     "RaggedForward",
     "SlotCache",
-    "attention_masks",
-    "layer_windows",
     "load_model",
 ]

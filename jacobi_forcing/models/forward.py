@@ -12,7 +12,7 @@ from torch import Tensor
 
 from jacobi_forcing.models.cache import SlotCache
 from jacobi_forcing.models.causal_lm import CausalLM
-from jacobi_forcing.models.masks import attention_masks, layer_windows
+from jacobi_forcing.models.masks import MaskBuilder
 
 
 class Branches(NamedTuple):
@@ -34,9 +34,8 @@ class RaggedForward:
         self.model = model
         self.cache = SlotCache(num_rows, num_slots)
         self.lengths = [0] * num_rows
-        # Looked up once: transformers finds each of them anew, which takes longer than a small op.
-        self.device, self.dtype = model.device, model.dtype
-        self.windows = layer_windows(model.config)
+        self.device = model.device
+        self.mask = MaskBuilder(model.network)
 
     @torch.inference_mode()
     def logits(
@@ -74,7 +73,7 @@ class RaggedForward:
         return self.model.logits(
             input_ids=self._padded(inputs, self.model.pad_id),
             position_ids=positions,
-            attention_mask=attention_masks(self.windows, visible, positions, keys, self.dtype),
+            attention_mask=self.mask(visible, positions, keys),
             past_key_values=self.cache,
             use_cache=True,
             num_outputs=num_outputs,

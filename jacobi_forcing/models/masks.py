@@ -3,16 +3,60 @@
 Shapes: B = rows, Q = query tokens, K = key tokens.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
+
+from jacobi_forcing.models import families
+
+
+class MaskBuilder:
+    """Builds the `attention_mask` argument of one network's forward.
+
+    Masks are additive: a boolean 4D mask is silently added as 0/1 by transformers' eager attention.
+    Layers with a sliding window get their own mask. What does not change from forward to forward
+    is looked up once, because transformers takes longer to find it than a small operation.
+    """
+
+    def __init__(self, network: PreTrainedModel):
+        self.dtype = network.dtype
+        self.windows = layer_windows(network.config)
+        self.is_own = families.teach(network)
+
+    def __call__(
+        self, visible: Tensor, query_position: Tensor, key_position: Tensor
+    ) -> Tensor | dict[str, Tensor]:
+        """Build a mask, or one per layer type where they differ.
+
+        Args:
+            visible: [B, Q, K] bool, True where the query may see the key if its layer's window
+                allows.
+            query_position: [B, Q] long.
+            key_position: [B or 1, K] long.
+
+        Returns:
+            [B, 1, Q, K] of 0 and the dtype's minimum.
+        """
+        masks = {}
+        for layer_type, window in self.windows.items():
+            seen = visible
+            if window is not None:
+                seen = visible & (key_position[:, None, :] > query_position[:, :, None] - window)
+            mask = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device)
+            masks[layer_type] = mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]
+        if self.is_own:
+            return families.carry(masks, key_position.expand(visible.shape[0], -1))
+        if len(masks) == 1:
+            return next(iter(masks.values()))
+        return masks
 
 
 def layer_windows(config: PretrainedConfig) -> dict[str, int | None]:
     """Give every layer type's attention window in tokens; None where a layer sees everything."""
     config = config.get_text_config()
+    if config.model_type == "gpt_neo":
+        windows = {"global": None, "local": config.window_size}
+        return {name: windows[name] for name in sorted(set(config.attention_layers))}
     window = getattr(config, "sliding_window", None)
     if getattr(config, "use_sliding_window", True) is False:
         window = None
@@ -20,37 +64,3 @@ def layer_windows(config: PretrainedConfig) -> dict[str, int | None]:
     if types is None:
         return {"all": window}
     return {t: window if t == "sliding_attention" else None for t in sorted(set(types))}
-
-
-def attention_masks(
-    windows: Mapping[str, int | None],
-    visible: Tensor,
-    query_position: Tensor,
-    key_position: Tensor,
-    dtype: torch.dtype,
-) -> Tensor | dict[str, Tensor]:
-    """Build the `attention_mask` argument of a model's forward.
-
-    Masks are additive: a boolean 4D mask is silently added as 0/1 by transformers' eager attention.
-    Layers with a sliding window get their own mask.
-
-    Args:
-        windows: Of the model's `layer_windows`.
-        visible: [B, Q, K] bool, True where the query may see the key if its layer's window allows.
-        query_position: [B, Q] long.
-        key_position: [B or 1, K] long.
-        dtype: The model's dtype.
-
-    Returns:
-        [B, 1, Q, K] of 0 and the dtype's minimum, or one such mask per layer type if they differ.
-    """
-    masks = {}
-    for layer_type, window in windows.items():
-        seen = visible
-        if window is not None:
-            seen = visible & (key_position[:, None, :] > query_position[:, :, None] - window)
-        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-        masks[layer_type] = mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
-    if len(masks) == 1:
-        return next(iter(masks.values()))
-    return masks

@@ -13,6 +13,8 @@ from jacobi_forcing.models.forward import Branches, RaggedForward
 
 _DRAFT_TOKENS = 5
 _MAX_PROBE_TOKENS = 8192
+# Layers add up their rounding; several times what small models show.
+_TOLERANCE = {torch.float16: 0.02, torch.bfloat16: 0.06}
 
 
 @torch.inference_mode()
@@ -24,7 +26,9 @@ def probe(model: CausalLM) -> float:
     beside another wrong draft. Their logits must be the plain ones.
 
     Returns:
-        Largest absolute difference, as a fraction of the plain logits' standard deviation.
+        The difference as a fraction of the plain logits' standard deviation, both as root mean
+        squares over the vocabulary, at the worst place. Rounding gives up to 1e-6 in float32, 0.002
+        in float16 and 0.01 in bfloat16 for small models; a window off by one of 12 gives 0.26.
 
     Raises:
         ModelError: The two differ, so decoding this model would be silently wrong, or the plain
@@ -52,9 +56,9 @@ def probe(model: CausalLM) -> float:
             f"{model.name}: {family} cannot run with explicit positions, masks and cache, which "
             f"decoding needs: {reason}. This family is not supported."
         ) from error
-    off = torch.stack([(p - f).abs().max() / p.std() for p, f in zip(plain, found, strict=True)])
-    worst = float(off.max())  # NaN if one is
-    if not worst <= (1e-3 if model.dtype == torch.float32 else 0.25):
+    right = torch.stack(plain)
+    worst = float(((right - found).square().mean(-1).sqrt() / right.std(-1)).max())  # NaN if one is
+    if not worst <= _TOLERANCE.get(model.dtype, 1e-3):
         raise ModelError(
             f"{model.name}: {family} gives other logits with explicit masks and positions than "
             f"alone (off by {worst:.2g} standard deviations), so decoding would be silently wrong. "

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import TrainOutput
 
 from jacobi_forcing.errors import DataError
-from jacobi_forcing.models import attention_masks, layer_windows
+from jacobi_forcing.models import MaskBuilder
 from jacobi_forcing.models.attention import TILED, attention
 from jacobi_forcing.training.batch import LengthSampler, PackedDataset, clean_part, layout_of
 from jacobi_forcing.training.loss import losses, token_counts
@@ -171,8 +171,7 @@ class JacobiTrainer(Trainer):
         # A padding row that sees nothing would be NaN in some kernels; let it see itself.
         seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
         network = self.accelerator.unwrap_model(model)
-        windows, position = layer_windows(network.config), layout.position
-        mask = attention_masks(windows, seen, position, position, network.dtype)
+        mask = MaskBuilder(network)(seen, layout.position, layout.position)
         with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.bf16_autocast):
             return model(
                 input_ids=inputs["input_ids"],
