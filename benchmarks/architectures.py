@@ -52,7 +52,8 @@ _SMALL = {
 }
 _OF_FAMILY = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
-    **dict.fromkeys(("gptj", "codegen"), {"rotary_dim": 8}),
+    "gptj": {"rotary_dim": 8},
+    "codegen": {"rotary_dim": 8},
 }
 _DECODERS = (
     DecoderConfig(strategy="window", block_size=6),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-PAGES = ("README.md", "docs/experiments.md")
+PAGES = ("README.md", "docs/experiments.md", "docs/architectures.md")
 
 
 def read(name: str) -> dict:
@@ -249,6 +249,28 @@ def decode_speed() -> str:
     return markdown([*header, "mismatches"], rows) + "\n\n" + note + source(result, "decode_speed")
 
 
+def vllm_ar() -> str:
+    """Seconds at batch 1 beside vLLM's AR."""
+    result = read("vllm_ar")
+    rows = [
+        [
+            row["decoder"],
+            f"{row['tokens_per_second']:.0f}",
+            f"{row['times_our_ar']:.2f}x ({row['times_our_ar_low']:.2f} to "
+            f"{row['times_our_ar_high']:.2f})",
+            str(row["num_mismatches"]),
+        ]
+        for row in result["rows"]
+    ]
+    header = ["decoder", "tokens per second", "against our AR (quartiles)", "other ids"]
+    note = (
+        f"{result['model']}, {result['num_prompts']} prompts at batch 1, block size "
+        f"{result['block_size']}, float32, in turns in one process; vLLM {result['vllm']}, "
+        f"{'eager' if result['eager'] else 'compiled'}. Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "vllm_ar")
+
+
 def batch_speed() -> str:
     """Tokens per second by batch size."""
     result = read("batch_speed")
@@ -316,6 +338,7 @@ TABLES: dict[str, Callable[[], str]] = {
         architectures,
         multiblock,
         decode_speed,
+        vllm_ar,
         batch_speed,
         sampling,
         overhead,
