@@ -35,7 +35,14 @@ def test_nothing_drifts_and_nothing_differs_under_endless_churn(record_property)
     prompts = random_prompts(16, 60)
     used = [rng.choice(SAMPLINGS + (Sampling(),) * 4) for _ in prompts]
     right, _ = run(model, prompts, used, 8, num_tokens=NUM_TOKENS, strategy="autoregressive")
-    loop = DecodingLoop(model, batch_size=8, max_tokens=80, branch_tokens=40, width=AutoWidth(12))
+    loop = DecodingLoop(
+        model,
+        batch_size=8,
+        max_tokens=80,
+        branch_tokens=40,
+        width=AutoWidth(12),
+        prefill_tokens=11,
+    )
     in_flight: dict[int, int] = {}  # request -> prompt
     counts = {"finished": 0, "cancelled": 0, "forwards": 0}
     next_index, memory, objects = 0, [], []
