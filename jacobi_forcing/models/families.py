@@ -31,7 +31,7 @@ def teach(network: PreTrainedModel) -> bool:
 
 def carry(masks: dict[str, Tensor], key_position: Tensor) -> Tensor:
     """Make one [B, 1, Q, K] mask that carries those of all layer types, and [B, K] positions."""
-    mask = next(iter(masks.values()))
+    mask = next(iter(masks.values())).detach()  # another object: one that holds itself lives on
     mask.jacobi_masks = masks
     mask.jacobi_positions = key_position
     return mask

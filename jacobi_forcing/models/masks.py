@@ -21,7 +21,7 @@ class MaskBuilder:
     def __init__(self, network: PreTrainedModel):
         self.dtype = network.dtype
         self.windows = layer_windows(network.config)
-        self.is_own = families.teach(network)
+        self.is_taught = families.teach(network)
 
     def __call__(
         self, visible: Tensor, query_position: Tensor, key_position: Tensor
@@ -44,7 +44,7 @@ class MaskBuilder:
                 seen = visible & (key_position[:, None, :] > query_position[:, :, None] - window)
             mask = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device)
             masks[layer_type] = mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]
-        if self.is_own:
+        if self.is_taught:
             return families.carry(masks, key_position.expand(visible.shape[0], -1))
         if len(masks) == 1:
             return next(iter(masks.values()))
