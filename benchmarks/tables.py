@@ -229,46 +229,40 @@ def multiblock(name: str = "multiblock") -> str:
 
 def decode_speed() -> str:
     """Seconds at batch 1: our decoders and transformers' generate."""
-    result = read("decode_speed")
-    rows = [
-        [
-            row["decoder"],
-            f"{row['tokens_per_second']:.0f}",
-            f"{row['times_our_ar']:.2f}x ({row['times_our_ar_low']:.2f} to "
-            f"{row['times_our_ar_high']:.2f})",
-            f"{row['times_generate']:.2f}x",
-            str(row["num_mismatches"]),
-        ]
-        for row in result["rows"]
-    ]
-    header = ["decoder", "tokens per second", "against our AR (quartiles)", "against generate"]
-    note = (
-        f"{result['model']}, {result['num_prompts']} prompts at batch 1, block size "
-        f"{result['block_size']}, all in turns in one process. Source: "
-    )
-    return markdown([*header, "mismatches"], rows) + "\n\n" + note + source(result, "decode_speed")
+    return speeds("decode_speed", lambda result: "")
 
 
 def vllm_ar() -> str:
     """Seconds at batch 1 beside vLLM's AR."""
-    result = read("vllm_ar")
+    return speeds(
+        "vllm_ar",
+        lambda result: (
+            f", float32, vLLM {result['vllm']} {'eager' if result['eager'] else 'compiled'}"
+        ),
+    )
+
+
+def speeds(name: str, more: Callable[[dict], str]) -> str:
+    """Lay out what took turns at batch 1."""
+    result = read(name)
     rows = [
         [
             row["decoder"],
             f"{row['tokens_per_second']:.0f}",
             f"{row['times_our_ar']:.2f}x ({row['times_our_ar_low']:.2f} to "
             f"{row['times_our_ar_high']:.2f})",
+            *([f"{row['times_generate']:.2f}x"] if "times_generate" in row else []),
             str(row["num_mismatches"]),
         ]
         for row in result["rows"]
     ]
-    header = ["decoder", "tokens per second", "against our AR (quartiles)", "other ids"]
+    header = ["decoder", "tokens per second", "against our AR (quartiles)"]
+    header += ["against generate"] if "times_generate" in result["rows"][0] else []
     note = (
         f"{result['model']}, {result['num_prompts']} prompts at batch 1, block size "
-        f"{result['block_size']}, float32, in turns in one process; vLLM {result['vllm']}, "
-        f"{'eager' if result['eager'] else 'compiled'}. Source: "
+        f"{result['block_size']}, all in turns in one process{more(result)}. Source: "
     )
-    return markdown(header, rows) + "\n\n" + note + source(result, "vllm_ar")
+    return markdown([*header, "mismatches"], rows) + "\n\n" + note + source(result, name)
 
 
 def batch_speed() -> str:
