@@ -9,6 +9,7 @@ batches; its ids must be those of its own `generate`.
 import argparse
 import multiprocessing
 import random
+import resource
 import warnings
 from queue import Empty
 
@@ -74,11 +75,13 @@ def small_network(family: str):
     for name in off:
         if getattr(default, name) is None or isinstance(getattr(type(default), name, 0), property):
             del names[name]
-    torch.manual_seed(0)
-    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **names)).float().eval()
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **names))
     size = sum(p.numel() for p in network.parameters())
     if size > 30_000_000:
         raise ValueError(f"{size / 1e6:.0f} million parameters when made small")
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **names)).float().eval()
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim > 1:
@@ -136,6 +139,7 @@ def _short(error: Exception) -> str:
 
 def _child(family: str, queue) -> None:
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))
     torch.set_num_threads(1)
     queue.put(tried(family))
 

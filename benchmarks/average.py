@@ -74,7 +74,7 @@ def main() -> None:
     kind, _, count = args.prompts.partition(":")
     task = (Likelihood if kind == "self" else Problems)(models[0], int(count), args.seed)
     mean = load_model(args.models[0], dtype="float32")
-    decoder = DecoderConfig(strategy="window", block_size=args.block_size)
+    decoder = DecoderConfig(strategy="window", block_size=args.block_size, pool_size=0)
     rows = []
     with progress_bar("averages", len(args.weights)) as bar:
         for text in args.weights:

@@ -36,8 +36,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     model = load_model(args.model)
-    window = DecoderConfig(strategy="window", block_size=args.block_size)
-    ways = ("autoregressive", "window", "window, automatic width")
+    window = DecoderConfig(block_size=args.block_size)
+    ways = ("autoregressive", "window, recycling", "the same, automatic width")
     rows = []
     with progress_bar(args.model, len(args.batch_sizes) * args.repeats * len(ways)) as bar:
         for size in args.batch_sizes:

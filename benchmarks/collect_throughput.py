@@ -45,7 +45,7 @@ def main() -> None:
             decoded = decode_all(
                 model,
                 prompts,
-                DecoderConfig(strategy="jacobi", block_size=args.block_size),
+                DecoderConfig(strategy="jacobi", block_size=args.block_size, pool_size=0),
                 max_new_tokens=args.max_new_tokens,
                 batch_size=size,
             )

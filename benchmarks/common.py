@@ -24,7 +24,8 @@ LOOKUP = DecoderConfig(strategy="prompt-lookup", block_size=11)  # 3-grams, 10 t
 def all_decoders(block_sizes: Sequence[int]) -> list[DecoderConfig]:
     """List what a table shows beside AR."""
     pairs = [(n, strategy) for n in block_sizes for strategy in ("jacobi", "window")]
-    return [LOOKUP, *(DecoderConfig(strategy=name, block_size=n) for n, name in pairs)]
+    plain = [DecoderConfig(strategy=name, block_size=n, pool_size=0) for n, name in pairs]
+    return [LOOKUP, *plain, *(DecoderConfig(block_size=n) for n in block_sizes)]
 
 
 class Measured(NamedTuple):

@@ -107,16 +107,15 @@ def main() -> None:
     prompts = benchmark_prompts(model, args.prompts)
     limit = min(args.max_new_tokens, model.context_tokens - max(map(len, prompts)))
     size = {"block_size": args.block_size}
+    plain, widest = size | {"pool_size": 0}, args.block_size - 1
     ways: dict[str, Way] = {
         "autoregressive": ours(model, limit, strategy="autoregressive"),
-        "jacobi": ours(model, limit, strategy="jacobi", **size),
-        "window": ours(model, limit, strategy="window", **size),
-        "window, automatic width": ours(
-            model, limit, AutoWidth(args.block_size - 1), strategy="window", **size
-        ),
-        "window, pool 4": ours(model, limit, strategy="window", pool_size=4, **size),
-        "multiblock": ours(model, limit, strategy="multiblock", **size),
-        "multiblock, pool 4": ours(model, limit, strategy="multiblock", pool_size=4, **size),
+        "jacobi": ours(model, limit, strategy="jacobi", **plain),
+        "window": ours(model, limit, strategy="window", **plain),
+        "window, recycling (the default)": ours(model, limit, **size),
+        "the same, automatic width": ours(model, limit, AutoWidth(widest), **size),
+        "multiblock": ours(model, limit, strategy="multiblock", **plain),
+        "multiblock, recycling": ours(model, limit, strategy="multiblock", **size),
         "generate": transformers(model, limit),
         "generate, prompt lookup": transformers(model, limit, prompt_lookup_num_tokens=10),
     }

@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=500, help="of each kind")
     parser.add_argument("--timed", type=int, default=100, help="problems timed at batch 1")
     parser.add_argument("--block-sizes", type=int, nargs="+", default=[16])
+    parser.add_argument("--default-only", action="store_true", help="beside AR")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--max-new-tokens", type=int, default=256)
     args = parser.parse_args()
@@ -53,7 +54,8 @@ def main() -> None:
     chosen = [p for kind in problems.KINDS for p in problems.held_out(kind, args.problems)]
     rows = []
     first, *others = args.models
-    few = [DecoderConfig(strategy="window", block_size=n) for n in args.block_sizes]
+    few = [DecoderConfig(block_size=n) for n in args.block_sizes]
+    every = few if args.default_only else all_decoders(args.block_sizes)
     for labelled in [first, *args.between, *others]:
         label, _, name = labelled.partition("=")
         model = load_model(name)
@@ -61,7 +63,7 @@ def main() -> None:
         for found in measure(
             model,
             prompts,
-            few if labelled in args.between else all_decoders(args.block_sizes),
+            few if labelled in args.between else every,
             max_new_tokens=args.max_new_tokens,
             num_timed=args.timed,
             label=label,

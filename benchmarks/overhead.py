@@ -22,9 +22,9 @@ from jacobi_forcing.models import CausalLM, load_model
 
 DECODERS = {
     "autoregressive": DecoderConfig(strategy="autoregressive"),
-    "window": DecoderConfig(strategy="window", block_size=16),
-    "window, pool 4": DecoderConfig(strategy="window", block_size=16, pool_size=4),
-    "multiblock": DecoderConfig(strategy="multiblock", block_size=16),
+    "window": DecoderConfig(strategy="window", pool_size=0),
+    "window, recycling": DecoderConfig(strategy="window"),
+    "multiblock": DecoderConfig(strategy="multiblock", pool_size=0),
 }
 
 

@@ -28,7 +28,7 @@ def with_shared_noise(
     model: CausalLM, prompts: list[list[int]], temperature: float, block_size: int, limit: int
 ) -> list[tuple[int, int]]:
     """Decode with our sampler; give each prompt's tokens and forwards."""
-    decoder = DecoderConfig(strategy="window", block_size=block_size)
+    decoder = DecoderConfig(strategy="window", block_size=block_size, pool_size=0)
     requests = [
         Request(i, ids, limit, Sampling(temperature=temperature, seed=i))
         for i, ids in enumerate(prompts)

@@ -28,7 +28,7 @@ class Judge:
         self.original = original
         self.prompts = prompts
         self.limit = limit
-        self.decoder = DecoderConfig(strategy="window", block_size=block_size)
+        self.decoder = DecoderConfig(strategy="window", block_size=block_size, pool_size=0)
 
     def text(self, answers: list[list[int]]) -> dict[str, float]:
         """Say how likely the original finds these answers, and how little they repeat."""

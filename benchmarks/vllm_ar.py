@@ -64,7 +64,7 @@ def main() -> None:
     path = str(BUNDLED.get(args.model, args.model))
     ways = {
         "autoregressive": ours(model, limit, strategy="autoregressive"),
-        "window": ours(model, limit, strategy="window", block_size=args.block_size),
+        "window, recycling": ours(model, limit, block_size=args.block_size),
         "vLLM, AR": vllm(model, path, limit, args.threads, args.eager),
     }
     rows = take_turns(ways, prompts)

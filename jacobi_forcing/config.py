@@ -145,12 +145,12 @@ class DecoderConfig(_Base):
         0.5, "multiblock: accepted part of the last block that opens the next one (r)"
     )
     pool_size: int = option(
-        0, "recycling: old states that are kept, and most branches of a forward; 0 for none"
+        4, "recycling: old states that are kept, and most branches of a forward; 0 for none"
     )
     pool: str = option(
         "states", "where n-grams come from: old states, the prompt and text so far, or both", POOLS
     )
-    branch_tokens: int = option(16, "tokens that branches may add to a forward")
+    branch_tokens: int = option(8, "tokens that branches may add to a forward")
     noise: str = option("text", "what fills a draft before the model has spoken", NOISE_SOURCES)
 
     def __post_init__(self) -> None:

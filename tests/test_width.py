@@ -51,9 +51,10 @@ def test_it_is_about_as_fast_as_the_best_fixed_width(num_rows, right, cost):
     assert found > 0.97 * rates[0], "slower than one token at a time"
 
 
-def test_limits_are_every_power_of_two_and_the_widest():
-    assert AutoWidth(15).limits == [0, 1, 3, 7, 15]
-    assert AutoWidth(11).limits == [0, 1, 3, 7, 11]
+def test_widths_grow_by_halves_up_to_the_widest():
+    assert AutoWidth(15).limits == [0, 1, 2, 3, 5, 7, 11, 15]
+    assert AutoWidth(12).limits == [0, 1, 2, 3, 5, 7, 11, 12]
+    assert AutoWidth(1).limits == [0, 1]
     assert AutoWidth(0).limits == [0]
 
 

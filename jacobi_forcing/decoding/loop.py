@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jacobi_forcing.config import check
+from jacobi_forcing.config import DecoderConfig, check
 from jacobi_forcing.decoding.draft import Draft, Settled, chain, settle
 from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.sampling import GREEDY, NOTHING, Sampler, Sampling
@@ -101,7 +101,7 @@ class DecodingLoop:
         *,
         batch_size: int = 1,
         max_tokens: int | None = None,
-        branch_tokens: int = 0,
+        branch_tokens: int = DecoderConfig.branch_tokens,
         width: Width | None = None,
         prefill_tokens: int = 1024,
     ):
@@ -372,7 +372,7 @@ def decode(
     *,
     batch_size: int = 1,
     max_tokens: int | None = None,
-    branch_tokens: int = 0,
+    branch_tokens: int = DecoderConfig.branch_tokens,
     width: Width | None = None,
 ) -> Iterator[Event]:
     """Decode requests, `batch_size` at a time, and yield what every forward settled.

@@ -246,4 +246,6 @@ def branch_tokens(config: DecoderConfig) -> int:
     """Give the most tokens a decoder's drafts hold beside the trunk."""
     if config.strategy == "prompt-lookup":
         return config.block_size - 1
+    if config.strategy == "autoregressive" and config.pool == "states":
+        return 0  # it has no drafts whose states could be kept
     return config.branch_tokens if config.pool_size > 0 else 0

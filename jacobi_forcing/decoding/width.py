@@ -66,14 +66,15 @@ class AutoWidth:
 
     What a width settles (tokens per row and forward) hardly depends on the rows beside; what it
     costs does. So the first is shared by all numbers of rows, and the second is not. Widths are
-    1, 2, 4, ... tokens per row; a decision looks one step up and one step down.
+    1, 2, 3, 4, 6, 8, 12, 16, ... tokens per row; a decision looks one step up and one step down.
 
     Args:
         widest: Guesses per row that are of any use: what the strategy proposes at most.
     """
 
     def __init__(self, widest: int):
-        self.limits = sorted({widest, *(2**i - 1 for i in range(widest.bit_length()))})
+        widths = {2**i * step // 2 for i in range(1, widest.bit_length() + 1) for step in (2, 3)}
+        self.limits = sorted({0, widest, *(n - 1 for n in widths if n <= widest)})
         self.gains: dict[int, _Mean] = {}  # place -> tokens per row and forward
         self.by_rows: dict[int, _Rows] = {}
 
