@@ -11,7 +11,7 @@ from typing import Protocol
 _PERIOD = 8  # forwards between decisions
 _SETTLING = 2  # of those, forwards that do not count: drafts are still those of another width
 _LOOK_AGAIN = 64  # decisions after which what was measured of a neighbour may be out of date
-_MARGIN = 1.03  # a neighbour that seems faster by less is left alone: measuring has its noise
+_MARGIN = 1.03  # a width that seems faster by less is left alone: measuring has its noise
 _START_TOKENS = 64  # a forward of so few tokens, all rows together, is likely to be cheap
 
 
@@ -66,7 +66,9 @@ class AutoWidth:
 
     What a width settles (tokens per row and forward) hardly depends on the rows beside; what it
     costs does. So the first is shared by all numbers of rows, and the second is not. Widths are
-    1, 2, 3, 4, 6, 8, 12, 16, ... tokens per row; a decision looks one step up and one step down.
+    1, 2, 3, 4, 6, 8, 12, 16, ... tokens per row; a decision looks one step up, one step down, and
+    at one token per row: what would be without guesses is always known, so that being slower than
+    that is noticed, wherever the climb has led.
 
     Args:
         widest: Guesses per row that are of any use: what the strategy proposes at most.
@@ -100,17 +102,27 @@ class AutoWidth:
     def _known(self, num_rows: int) -> _Rows:
         bucket = num_rows.bit_length()
         if bucket not in self.by_rows:
-            fits = [i for i, n in enumerate(self.limits) if num_rows * (n + 1) <= _START_TOKENS]
-            start = max(fits, default=0)
+            start = self._start(num_rows)
             self.by_rows[bucket] = _Rows(home=start, place=start)
         return self.by_rows[bucket]
 
+    def _start(self, num_rows: int) -> int:
+        """Choose where to begin with a new number of rows: where the nearest known one stands."""
+        bucket = num_rows.bit_length()
+        near = min(self.by_rows, key=lambda known: abs(known - bucket), default=None)
+        if near is not None:
+            return self.by_rows[near].home
+        fits = [i for i, n in enumerate(self.limits) if num_rows * (n + 1) <= _START_TOKENS]
+        return max(fits, default=0)
+
     def _next(self, known: _Rows) -> int:
-        """Move home to a neighbour that is faster; then stay there, or look at one not known."""
-        around = [p for p in (known.home - 1, known.home + 1) if 0 <= p < len(self.limits)]
+        """Move home to where it is faster; then stay there, or look at what is not known."""
+        around = {0, max(known.home - 1, 0), min(known.home + 1, len(self.limits) - 1)}
+        around = sorted(around - {known.home})
         rates = {p: self._rate(known, p) for p in around if p in known.seconds}
         best = max(rates, key=rates.__getitem__, default=known.home)
-        if best != known.home and rates[best] > _MARGIN * self._rate(known, known.home):
+        margin = _MARGIN if best > 0 else 1.0
+        if best != known.home and rates[best] > margin * self._rate(known, known.home):
             known.home = best
             return best
         for place in around:
