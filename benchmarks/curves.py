@@ -1,4 +1,4 @@
-"""Draw the curves of `results/stories.json` into docs/stories.png.
+"""Draw the curves of `results/stories.json` and `results/batch_speed.json` into docs/.
 
 pip install matplotlib && python benchmarks/curves.py
 """
@@ -11,7 +11,7 @@ from matplotlib import pyplot
 ROOT = Path(__file__).parent.parent
 
 
-def main() -> None:
+def stories() -> None:
     """Draw speed above, and below it what the text lost."""
     result = json.loads((ROOT / "benchmarks/results/stories.json").read_text())
     points = result["curves"]
@@ -56,5 +56,33 @@ def main() -> None:
     figure.savefig(ROOT / "docs/stories.png", dpi=110)
 
 
+def batch() -> None:
+    """Draw tokens per second of all rows together over the number of rows."""
+    result = json.loads((ROOT / "benchmarks/results/batch_speed.json").read_text())
+    figure, (speed, ratio) = pyplot.subplots(
+        2, 1, figsize=(7, 5.5), sharex=True, layout="constrained"
+    )
+    for name in dict.fromkeys(row["decoder"] for row in result["rows"]):
+        own = [row for row in result["rows"] if row["decoder"] == name]
+        sizes = [row["batch_size"] for row in own]
+        middle = [row["tokens_per_second"] for row in own]
+        spread = [
+            [m - row["lowest"] for m, row in zip(middle, own, strict=True)],
+            [row["highest"] - m for m, row in zip(middle, own, strict=True)],
+        ]
+        speed.errorbar(sizes, middle, spread, marker="o", capsize=3, label=name)
+        ratio.plot(sizes, [row["times_ar"] for row in own], marker="o")
+    for axes in (speed, ratio):
+        axes.set_xscale("log", base=2)
+        axes.grid(alpha=0.3)
+    speed.set_ylabel("tokens per second, all rows")
+    ratio.set_ylabel("times AR")
+    ratio.set_xlabel("rows decoded together (two CPU cores)")
+    ratio.xaxis.set_major_formatter(lambda size, _: f"{size:g}")
+    speed.legend()
+    figure.savefig(ROOT / "docs/batch.png", dpi=110)
+
+
 if __name__ == "__main__":
-    main()
+    stories()
+    batch()

@@ -39,15 +39,18 @@ def source(result: dict, name: str) -> str:
 
 def ladder() -> str:
     """Models x decoders on the held-out problems."""
-    result = read("ladder")
+    result, recycling = read("ladder"), read("ladder_recycling")
     rows = []
-    for row in result["rows"]:
+    later = [row for row in recycling["rows"] if row["strategy"] != "autoregressive"]
+    for row in [*result["rows"], *later]:
         figures, math, code = row["all"], row["math"], row["code"]
         strategy = row["strategy"]
+        if strategy in ("jacobi", "window"):
+            strategy += f" {row['block_size']}" + ", recycling" * (row["pool_size"] > 0)
         rows.append(
             [
                 row["model"],
-                f"{strategy} {row['block_size']}" if strategy in ("jacobi", "window") else strategy,
+                strategy,
                 f"{figures['accuracy']:.1%} ({figures['accuracy_low']:.1%} to "
                 f"{figures['accuracy_high']:.1%})",
                 f"**{figures['tokens_per_forward']:.2f}**",
@@ -65,7 +68,8 @@ def ladder() -> str:
         f"{result['num_timed']} of them. Mismatches: answers that are not the ids of the same "
         "model's AR. prompt-lookup copies at most 10 tokens. Source: "
     )
-    return markdown(header, rows) + "\n\n" + note + source(result, "ladder")
+    sources = source(result, "ladder") + " Recycling: " + source(recycling, "ladder_recycling")
+    return markdown(header, rows) + "\n\n" + note + sources
 
 
 def stories() -> str:
@@ -299,8 +303,8 @@ def sampling() -> str:
         rows.append([Path(model).name, str(temperature), *cells])
     header = ["model", "temperature", "noise shared by draft and text", "accept with p(guess)"]
     note = (
-        f"Tokens per forward of window, block size {result['block_size']}, ± the standard error "
-        f"over {result['num_prompts']} prompts. Source: "
+        f"Tokens per forward of plain window, block size {result['block_size']}, ± the standard "
+        f"error over {result['num_prompts']} prompts. Source: "
     )
     return markdown(header, rows) + "\n\n" + note + source(result, "sampling")
 
