@@ -46,6 +46,7 @@ _SMALL = {
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 64),
     "is_decoder": True,  # else families that are encoders by default see what is to come
     "vocab_size": _VOCAB,
+    "vocab_size_per_layer_input": _VOCAB,
     "eos_token_id": 0,
     "pad_token_id": 1,
     "bos_token_id": None,
@@ -53,6 +54,11 @@ _SMALL = {
 }
 _OF_FAMILY = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    **{name: {"bos_token_id": 2} for name in ("cwm", "modernbert-decoder")},
+    # These do without what their own configuration leaves out.
+    **{name: {"head_dim": 8} for name in ("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral")},
+    "gemma3n_text": {"num_hidden_layers": 10, "num_kv_shared_layers": 4, "laurel_rank": 4},
+    **{name: {"global_head_dim": 8} for name in ("gemma4_text", "gemma4_unified_text")},
     "gptj": {"rotary_dim": 8},
     "codegen": {"rotary_dim": 8},
 }
@@ -66,8 +72,8 @@ _DECODERS = (
 def small_network(family: str):
     """Build a small random network of a family."""
     default = AutoConfig.for_model(family)
+    default.allow_global_per_layer_attribute_access = True  # Gemma 4 has several head sizes
     names = {name: value for name, value in _SMALL.items() if hasattr(default, name)}
-    names |= _OF_FAMILY.get(family, {})
     if hasattr(default, "kv_lora_rank"):
         names["num_key_value_heads"] = 4  # of a latent all heads are made
     # Of an optional setting that is off, off is part of the family.
@@ -75,6 +81,7 @@ def small_network(family: str):
     for name in off:
         if getattr(default, name) is None or isinstance(getattr(type(default), name, 0), property):
             del names[name]
+    names |= _OF_FAMILY.get(family, {})
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **names))
     size = sum(p.numel() for p in network.parameters())
