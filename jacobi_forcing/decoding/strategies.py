@@ -102,8 +102,8 @@ class Window:
 
     def propose(self, text: Sequence[int], offset: int, limit: int) -> Draft:
         """Propose the model's previous choices, filled up with noise."""
-        num_missing = self.block_size - 1 - len(self.guesses)
-        self.guesses += self.noise.draw(text, num_missing)
+        num_missing = min(self.block_size - 1, limit) - len(self.guesses)
+        self.guesses += self.noise.draw(text, max(num_missing, 0))
         return chain(self.guesses[:limit])
 
     def observe(self, accepted: list[int], tail: list[int]) -> None:
@@ -174,6 +174,8 @@ class Recycling:
     def propose(self, text: Sequence[int], offset: int, limit: int) -> Draft:
         """Propose the strategy's draft with branches."""
         trunk = self.strategy.propose(text, offset, limit)
+        if limit == 0:
+            return trunk
         found = (found for pool in self.pools for found in pool.candidates(text))
         return grow(
             trunk,
