@@ -174,16 +174,23 @@ def read_packed(folder: str | Path, block_size: int) -> list[Packed]:
     """Read all sequences of a folder; a token takes four bytes.
 
     Raises:
+        DataError: As `stream_packed`.
+    """
+    return list(stream_packed(folder, block_size))
+
+
+def stream_packed(folder: str | Path, block_size: int) -> Iterator[Packed]:
+    """Read a folder's sequences in order, some hundred at a time.
+
+    Raises:
         DataError: A document does not consist of a prompt and pairs of blocks of `block_size`.
     """
-    sequences: list[Packed] = []
     for shard in shard_paths(Path(folder)):
         first_row = 0
         for columns in read_columns(shard):
             refuse_first(shard, first_row, columns, *wrong_lengths(columns, block_size))
-            sequences += _sequences(columns)
+            yield from _sequences(columns)
             first_row += len(columns.documents) - 1
-    return sequences
 
 
 def _sequences(columns: PackedColumns) -> list[Packed]:

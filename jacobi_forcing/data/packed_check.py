@@ -17,7 +17,6 @@ from jacobi_forcing.data.packed import (
     Refusal,
     add_counts,
     read_columns,
-    read_packed_manifest,
     refuse_first,
     wrong_lengths,
 )
@@ -37,19 +36,19 @@ class Rules(NamedTuple):
     num_ids: int  # ids are 0 .. num_ids - 1
 
 
-def check_packed(folder: str | Path, num_ids: int = 2**31) -> Counts:
+def check_packed(folder: str | Path, manifest: dict, num_ids: int | None = None) -> Counts:
     """Check a packed folder, in memory that grows by eight bytes per document.
 
     Args:
         folder: What `jacobi pack` wrote.
-        num_ids: Size of the vocabulary; what is not negative passes where it is not known.
+        manifest: Its manifest, which has been compared with the files (`read_packed_manifest`).
+        num_ids: Size of the vocabulary; without it, ids that are not negative pass.
 
     Raises:
         DataError: Of the first thing that is wrong: what it is, and where.
     """
     path = Path(folder) / MANIFEST
-    manifest = read_packed_manifest(folder)
-    rules, promised, copies = _promises(path, manifest, num_ids)
+    rules, promised, copies = _promises(path, manifest, num_ids or 2**31)
     found, prompts, pads = Counts(0, 0, 0), [], set()
     for shard in shard_paths(Path(folder)):
         first_row = 0
@@ -88,7 +87,8 @@ def _promises(path: Path, manifest: dict, num_ids: int) -> tuple[Rules, Counts, 
 
 
 def _check_copies(folder: str | Path, prompts: list[np.ndarray], copies: int) -> None:
-    indexes, counts = np.unique(np.concatenate(prompts), return_counts=True)
+    whole = np.concatenate([np.empty(0, np.int64), *prompts])
+    indexes, counts = np.unique(whole, return_counts=True)
     if counts.max(initial=0) > copies:
         often = int(counts.argmax())
         raise DataError(

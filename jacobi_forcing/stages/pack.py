@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
 
-from jacobi_forcing.config import PackConfig, check
+from jacobi_forcing.config import PackConfig, TrainConfig, check
 from jacobi_forcing.data.columns import read_batches
 from jacobi_forcing.data.files import (
     read_json,
@@ -23,15 +24,33 @@ from jacobi_forcing.data.files import (
     shard_paths,
     write_json,
 )
-from jacobi_forcing.data.packed import FORMAT, Counts, add_counts
+from jacobi_forcing.data.packed import (
+    FORMAT,
+    Counts,
+    add_counts,
+    read_packed_manifest,
+    stream_packed,
+)
 from jacobi_forcing.data.packed_check import check_packed
 from jacobi_forcing.data.record import run_record
-from jacobi_forcing.data.trajectories import MANIFEST, SCHEMA, read_manifest
+from jacobi_forcing.data.trajectories import (
+    MANIFEST,
+    SCHEMA,
+    read_manifest,
+    tokenizer_fingerprint,
+)
+from jacobi_forcing.drawing.sequence import write_sequence_page
 from jacobi_forcing.errors import DataError
+from jacobi_forcing.models.loading import load_tokenizer
 from jacobi_forcing.progress import progress_bar
+from jacobi_forcing.training.batch import Collator, layout_of
+from jacobi_forcing.training.layout import IGNORED, Layout
+from jacobi_forcing.training.mask import dense_mask
 from jacobi_forcing.training.packing import end_with_parent, pack_shard
 
 logger = logging.getLogger(__name__)
+
+_MOST_DRAWN = 2048  # tokens of a mask that is drawn, as wide as a screen
 
 
 def run(config: PackConfig) -> Path:
@@ -52,19 +71,14 @@ def run(config: PackConfig) -> Path:
     """
     refuse_folder(config.html, "--html")
     folder = Path(config.check or config.out)
-    if not config.check:
-        _pack(config, folder)
-    else:
-        found = check_packed(folder)
-        logger.info(
-            "%s: nothing is wrong with its %d sequences of %d prompts' documents, %d tokens.",
-            folder,
-            *found,
-        )
+    manifest = _check(config, folder) if config.check else _pack(config, folder)
+    if config.html:
+        _draw(config, folder, manifest)
     return folder
 
 
-def _pack(config: PackConfig, out: Path) -> None:
+def _pack(config: PackConfig, out: Path) -> dict:
+    """Pack; return the manifest."""
     manifests = {folder: read_manifest(folder, "collect") for folder in config.folders}
     for folder in config.folders:
         check(
@@ -72,12 +86,13 @@ def _pack(config: PackConfig, out: Path) -> None:
             f"--out is {config.out}, where the trajectories are; needed is a folder of its own.",
         )
     _refuse_mixed(manifests)
+    first = manifests[config.folders[0]]
+    _tokenizer(config, first)  # to refuse a wrong one before the work, not after
     sources = [shard for folder in config.folders for shard in shard_paths(Path(folder))]
     _refuse_duplicates(sources)
     for old in (out / MANIFEST, *shard_paths(out)):
         old.unlink(missing_ok=True)
     targets = [shard_path(out, number) for number in range(len(sources))]
-    first = manifests[config.folders[0]]
     found = Counts(0, 0, 0)
     with progress_bar("pack", len(sources)) as bar:
         work = partial(pack_shard, config, first["block_size"])
@@ -91,18 +106,78 @@ def _pack(config: PackConfig, out: Path) -> None:
             f"{totals[1]} ended with EOS, {totals[2]} solved their problem."
         )
     inputs = {f"{folder}/{MANIFEST}": sha256(Path(folder) / MANIFEST) for folder in manifests}
-    write_json(
-        out / MANIFEST,
-        {
-            **run_record(config, inputs=inputs),
-            "format": FORMAT,
-            "block_size": first["block_size"],
-            "record": first.get("record", "states"),  # older folders hold states
-            "window": config.window,
-            **found._asdict(),
-            "num_prompts": totals[0],
-            "tokenizer": first["tokenizer"],
-            "shards": {shard.name: sha256(shard) for shard in targets},
+    manifest = run_record(config, inputs=inputs) | {
+        "format": FORMAT,
+        "block_size": first["block_size"],
+        "record": first.get("record", "states"),  # older folders hold states
+        "window": config.window,
+        **found._asdict(),
+        "num_prompts": totals[0],
+        "tokenizer": first["tokenizer"],
+        "shards": {shard.name: sha256(shard) for shard in targets},
+    }
+    write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def _check(config: PackConfig, folder: Path) -> dict:
+    """Look through a packed folder; return its manifest."""
+    manifest = read_packed_manifest(folder)
+    tokenizer = _tokenizer(config, manifest)
+    found = check_packed(folder, manifest, None if tokenizer is None else len(tokenizer))
+    logger.info(
+        "%s: manifest and files agree, and every document is whole: %d in %d sequences, %d tokens.",
+        folder,
+        found.num_documents,
+        found.num_sequences,
+        found.num_tokens,
+    )
+    return manifest
+
+
+def _tokenizer(config: PackConfig, manifest: dict) -> PreTrainedTokenizerBase | None:
+    """Load the tokenizer of `config.model`, where it is named; it must be the data's own."""
+    if not config.model:
+        return None
+    tokenizer = load_tokenizer(config.model)
+    check(
+        tokenizer_fingerprint(tokenizer) == manifest["tokenizer"],
+        f"--model {config.model} has another tokenizer than the model that these ids are from. "
+        "Name the one that collected them.",
+    )
+    return tokenizer
+
+
+def _draw(config: PackConfig, folder: Path, manifest: dict) -> None:
+    """Draw the first sequence as training with its default settings sees it."""
+    settings, block_size = manifest["settings"], manifest["block_size"]
+    sequence = next(stream_packed(folder, block_size))
+    collate = Collator(
+        block_size,
+        pad_id=0,
+        ar_on_prompt=TrainConfig.ar_on_prompt,
+        consistency_from=TrainConfig.consistency_from,
+        consistency_reach=TrainConfig.consistency_reach,
+    )
+    batch = collate([sequence])
+    # Answers without states are for online drafts, which have a mask of their own.
+    mask = TrainConfig.mask if manifest["record"] == "states" else "clean-context"
+    layout = Layout(*(field[:, :_MOST_DRAWN] for field in layout_of(batch)))
+    write_sequence_page(
+        config.html,
+        _tokenizer(config, manifest),
+        sequence,
+        block_size=block_size,
+        seen=dense_mask(layout, mask, manifest["window"])[0].numpy(),
+        learns_ar=(batch["ar_targets"][0] != IGNORED).numpy(),
+        learns_consistency=(batch["teacher_index"][0] >= 0).numpy(),
+        facts={
+            "name": str(folder),
+            "schedule": settings["schedule"],
+            "window": settings["window"],
+            "maxLength": settings["max_length"],
+            "record": manifest["record"],
+            "mask": mask,
         },
     )
 
