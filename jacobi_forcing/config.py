@@ -253,7 +253,7 @@ class PackConfig(_Base):
         "clean), and blocks beyond it are left out",
     )
     sequence_prompts: int = option(
-        0, "most prompts that share a sequence, unseen by each other; 0 for as many as fit"
+        1, "most prompts that share a sequence, unseen by each other; 0 for as many as fit"
     )
     solved_only: bool = option(True, "leave out answers that failed their problem's check")
     finished_only: bool = option(False, "leave out answers that ended without EOS")

@@ -99,10 +99,8 @@ def write_trajectories(
 
 
 def pack_config(trajectories: Path | str = "-", out: Path | str = "-", **settings) -> PackConfig:
-    """Make the settings of a pack run, every prompt in a sequence of its own unless told."""
-    return PackConfig(
-        trajectories=str(trajectories), out=str(out), **{"sequence_prompts": 1} | settings
-    )
+    """Make the settings of a pack run."""
+    return PackConfig(trajectories=str(trajectories), out=str(out), **settings)
 
 
 def first_difference(state: list[int], fixed_point: list[int]) -> int:
