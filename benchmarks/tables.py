@@ -155,6 +155,31 @@ def collect_stage() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "collect_stage")
 
 
+def pack_speed() -> str:
+    """Packing over the number of blocks: tokens per second, and memory that does not grow."""
+    result = read("pack_speed")
+    rows = [
+        [
+            f"{row['num_blocks']:,}",
+            str(row["workers"]),
+            f"{row['tokens']:,}",
+            f"{row['full']:.1%}",
+            f"{row['tokens_per_second']:,.0f}",
+            f"**{row['tokens_per_core_second']:,.0f}**",
+            f"**{row['peak_megabytes']:.0f}** ({row['import_megabytes']:.0f} before)",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["pairs of blocks", "workers", "packed tokens", "of `--max-length` filled"]
+    header += ["tokens per second", "per core and second", "most memory, MB"]
+    note = (
+        "`jacobi pack --sequence-prompts 0` of synthetic trajectories, blocks of "
+        f"{result['block_size']}, median of {result['repeats']}; processor time includes the "
+        "imports of workers. Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "pack_speed")
+
+
 def ablation() -> str:
     """Masks, schedules, AR weights, windows and teachers on one budget."""
     result = read("ablation")
@@ -332,6 +357,7 @@ TABLES: dict[str, Callable[[], str]] = {
         stories,
         collecting,
         collect_stage,
+        pack_speed,
         ablation,
         architectures,
         multiblock,

@@ -237,8 +237,10 @@ class CollectConfig(_Machine):
 class PackConfig(_Base):
     """Turn trajectories into training sequences: noisy states laid out beside clean blocks."""
 
-    trajectories: str = needed("folder that `jacobi collect` wrote")
-    out: str = needed("folder for the packed sequences")
+    trajectories: str = option(
+        "", "folder that `jacobi collect` wrote; several of one model, separated by commas"
+    )
+    out: str = option("", "folder for the packed sequences")
     schedule: str = option("progressive", "how noise rises from block to block", SCHEDULES)
     window: int = option(8, "blocks over which the noise schedule climbs once (w)")
     phase: str = option("zero", "where in the window a sequence starts", ("zero", "random"))
@@ -247,21 +249,47 @@ class PackConfig(_Base):
     copies: int = option(1, "sequences per trajectory, each with its own phase or random ratios")
     max_length: int = option(
         2048,
-        "longest sequence in tokens, the prompt and twice the answer (noisy and clean); blocks "
-        "beyond it are left out",
+        "longest sequence in tokens; a prompt takes its own and twice its answer's (noisy and "
+        "clean), and blocks beyond it are left out",
+    )
+    sequence_prompts: int = option(
+        1, "most prompts that share a sequence, unseen by each other; 0 for as many as fit"
     )
     solved_only: bool = option(True, "leave out answers that failed their problem's check")
     finished_only: bool = option(False, "leave out answers that ended without EOS")
     workers: int = option(1, "processes")
     seed: int = option(0, "random seed")
+    check: str = option(
+        "", "pack nothing: look through this packed folder, and say what is wrong with it"
+    )
+    html: str = option("", "also write a page that draws the first sequence")
+    model: str = option(
+        "", "whose ids they are: --html shows its tokens as text, --check asks for ids that it has"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.check:
+            check(
+                not self.trajectories and not self.out,
+                f"--check looks through {self.check} and packs nothing. Leave out --trajectories "
+                "and --out.",
+            )
+        else:
+            check(
+                bool(self.trajectories and self.out and all(self.folders)),
+                "--trajectories and --out must name folders, or --check one that is packed.",
+            )
         check(
             self.min_noise_ratio <= self.max_noise_ratio <= 1,
             f"noise ratios go from {self.min_noise_ratio} to {self.max_noise_ratio}; needed is "
             "0 <= --min-noise-ratio <= --max-noise-ratio <= 1.",
         )
+
+    @property
+    def folders(self) -> list[str]:
+        """Every folder of trajectories."""
+        return [name.strip() for name in self.trajectories.split(",")]
 
 
 @dataclass(frozen=True, kw_only=True)

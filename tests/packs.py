@@ -2,18 +2,19 @@
 
 import random
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from toys import EOS, PAD, VOCAB, toy_tokenizer
 
 from jacobi_forcing.config import PackConfig
 from jacobi_forcing.data.files import sha256, shard_path, shard_paths, write_json, write_rows
-from jacobi_forcing.data.packed import Packed
+from jacobi_forcing.data.packed import Document, Packed
 from jacobi_forcing.data.trajectories import MANIFEST, SCHEMA, Trajectory, tokenizer_fingerprint
-from jacobi_forcing.stages.pack import pack_one
+from jacobi_forcing.training.schedule import scheduled_ratios
 from jacobi_forcing.training.trainer import JacobiTrainer
 
 
@@ -73,9 +74,13 @@ def random_trajectories(
 
 
 def write_trajectories(
-    folder: Path, trajectories: list[Trajectory], block_size: int = 4, per_shard: int = 5
+    folder: Path,
+    trajectories: list[Trajectory],
+    block_size: int = 4,
+    per_shard: int = 5,
+    facts: dict | None = None,
 ) -> Path:
-    """Write a folder as `jacobi collect` leaves it."""
+    """Write a folder as `jacobi collect` leaves it; `facts` go before its manifest's own."""
     for number, first in enumerate(range(0, len(trajectories), per_shard)):
         rows = [t._asdict() for t in trajectories[first : first + per_shard]]
         write_rows(shard_path(folder, number), rows, SCHEMA)
@@ -88,7 +93,8 @@ def write_trajectories(
         "num_solved": sum(t.solved is True for t in trajectories),
         "tokenizer": tokenizer_fingerprint(toy_tokenizer()),
     }
-    write_json(folder / MANIFEST, manifest)
+    write_json(folder / MANIFEST, manifest | (facts or {}))
+    write_json(folder / "settings.json", {"weights": "the weights' fingerprint"})
     return folder
 
 
@@ -97,13 +103,64 @@ def pack_config(trajectories: Path | str = "-", out: Path | str = "-", **setting
     return PackConfig(trajectories=str(trajectories), out=str(out), **settings)
 
 
+def first_difference(state: list[int], fixed_point: list[int]) -> int:
+    """Count the leading tokens of `state` that equal the fixed point's."""
+    return max(k for k in range(len(fixed_point) + 1) if state[:k] == fixed_point[:k])
+
+
+def nearest_state(states: list[list[int]], ratio: float) -> int:
+    """The slow, obvious version: the first of the states that come nearest to `ratio`."""
+    size = len(states[-1])
+    distances = [abs(1 - first_difference(s, states[-1]) / size - ratio) for s in states]
+    return distances.index(min(distances))
+
+
+def interleave(prompt: list[int], noisy: list[list[int]], clean: list[list[int]]) -> list[int]:
+    """Lay out the ids of one document."""
+    return flat([prompt, *flat(zip(noisy, clean, strict=True))])
+
+
+def make_document(
+    prompt_index: int, prompt_length: int, answer_length: int, ids: list[int], ratios: list[float]
+) -> Document:
+    """Make a document of lists."""
+    arrays = np.array(ids, np.int32), np.array(ratios, np.float32)
+    return Document(prompt_index, prompt_length, answer_length, *arrays)
+
+
+def pack_one(trajectory: Trajectory, block_size: int, config: PackConfig, copy: int = 0) -> Packed:
+    """The slow, obvious version: pack one trajectory into a sequence of its own."""
+    rng = random.Random(f"{config.seed}/{trajectory.prompt_index}/{copy}")
+    prompt = trajectory.prompt_ids
+    states = trajectory.states[: (config.max_length - len(prompt)) // (2 * block_size)]
+    ratios = scheduled_ratios(
+        config.schedule,
+        len(states),
+        window=config.window,
+        low=config.min_noise_ratio,
+        high=config.max_noise_ratio,
+        phase=rng.randrange(config.window) if config.phase == "random" else 0,
+        rng=rng,
+    )
+    noisy = [s[nearest_state(s, ratio)] for s, ratio in zip(states, ratios, strict=True)]
+    ids = interleave(prompt, noisy, [block[-1] for block in states])
+    answer_length = min(len(trajectory.answer_ids), len(states) * block_size)
+    return (make_document(trajectory.prompt_index, len(prompt), answer_length, ids, ratios),)
+
+
 def random_packed(
     seed: int, count: int, block_size: int = 4, max_blocks: int = 6, **settings
 ) -> list[Packed]:
-    """Pack random trajectories of different lengths."""
+    """Pack random trajectories of different lengths, each into a sequence of its own."""
     config = pack_config(**{"window": 3} | settings)
     made = random_trajectories(seed, count, block_size, max_blocks)
     return [pack_one(trajectory, block_size, config) for trajectory in made]
+
+
+def joined(sequences: list[Packed], *sizes: int) -> list[Packed]:
+    """Put the documents of that many sequences at a time into one."""
+    documents = iter([document for sequence in sequences for document in sequence])
+    return [tuple(islice(documents, size)) for size in sizes]
 
 
 def differentiable_logits(network, batch, variant, window=1):

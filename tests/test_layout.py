@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from packs import flat, random_ids, random_packed
+from packs import flat, interleave, random_ids, random_packed
 
 from jacobi_forcing.training.layout import (
     CLEAN,
@@ -14,7 +14,7 @@ from jacobi_forcing.training.layout import (
     PROMPT,
     ar_targets,
     deinterleave,
-    interleave,
+    join,
     make_layout,
     teacher_index,
 )
@@ -43,10 +43,10 @@ def test_every_index_belongs_to_the_one_block_that_interleave_put_there():
         prompt, noisy, clean, block_size = random_sequence(rng)
         num_prompt = len(prompt)
         labels = interleave(
-            [(PROMPT, -1, i, 0) for i in range(num_prompt)],
+            [(0, PROMPT, -1, i, 0) for i in range(num_prompt)],
             *(
                 [
-                    [(stream, b, start + o, start) for o in range(block_size)]
+                    [(0, stream, b, start + o, start) for o in range(block_size)]
                     for b, start in enumerate(
                         range(num_prompt, num_prompt + len(noisy) * block_size, block_size)
                     )
@@ -90,8 +90,8 @@ class Case(NamedTuple):
 def cases():
     made = []
     for block_size in (2, 4):
-        for packed in random_packed(block_size, 60, block_size, schedule="random"):
-            ids = torch.tensor(packed.input_ids)
+        for [packed] in random_packed(block_size, 60, block_size, schedule="random"):
+            ids = torch.tensor(packed.input_ids, dtype=torch.long)
             parts = deinterleave(packed.input_ids, packed.prompt_length, block_size)
             layout = make_layout(packed.prompt_length, len(parts[1]), block_size)
             made.append(
@@ -219,3 +219,39 @@ def test_pairs_that_have_converged_learn_nothing():
     )
     assert first.tolist() == [-1] * 8 + [11, 12] + [-1] * 3
     assert start.tolist() == [-1] * 7 + [10, 11, 12] + [-1] * 3
+
+
+def document_columns(packed, block_size):
+    """The tensors of one document, from the functions above."""
+    ids = torch.tensor(packed.input_ids, dtype=torch.long)
+    layout = make_layout(packed.prompt_length, len(packed.noise_ratios), block_size)
+    length = packed.answer_length
+    return layout._asdict() | {
+        "input_ids": ids,
+        "ar_targets": ar_targets(ids, layout, length, on_prompt=True),
+        "teacher_index": teacher_index(ids, layout, block_size, length, from_start=False),
+    }
+
+
+def test_joining_documents_shifts_nothing_but_their_number_and_the_places_of_their_teachers():
+    documents = [document_columns(packed, 4) for [packed] in random_packed(4, 12, 4)]
+    found, first, num_students = join(documents), 0, 0
+    for number, document in enumerate(documents):
+        length = len(document["input_ids"])
+        part = {name: values[first : first + length] for name, values in found.items()}
+        assert (part.pop("document") == number).all()
+        teachers, expected = part.pop("teacher_index"), document["teacher_index"]
+        assert torch.equal(teachers >= 0, expected >= 0)
+        assert torch.equal(teachers[teachers >= 0] - first, expected[expected >= 0])
+        # The teacher is in the student's own document, at its position.
+        students = (teachers >= 0).nonzero()[:, 0] + first
+        for field in ("position", "document"):
+            assert torch.equal(found[field][students], found[field][teachers[teachers >= 0]])
+        for name, values in part.items():
+            assert torch.equal(values, document[name])
+        # The last token of the text predicts nothing: the next document's first is not its own.
+        assert part["ar_targets"][-1] == IGNORED
+        first += length
+        num_students += len(students)
+    assert first == len(found["input_ids"])
+    assert num_students > 20

@@ -4,13 +4,13 @@ import inspect
 
 import pytest
 import torch
-from packs import flat, packed_logits, random_packed
+from packs import flat, joined, packed_logits, random_packed
 from torch.nn.attention.flex_attention import create_mask
 from toys import FAMILIES, PAD, VOCAB, tiny_network
 
 from jacobi_forcing.config import MASKS
 from jacobi_forcing.training import mask as mask_module
-from jacobi_forcing.training.batch import Collator, layout_of
+from jacobi_forcing.training.batch import Collator, columns_of, layout_of
 from jacobi_forcing.training.layout import (
     CLEAN,
     NOISY,
@@ -20,6 +20,7 @@ from jacobi_forcing.training.layout import (
     deinterleave,
     make_layout,
 )
+from jacobi_forcing.training.loss import Losses, losses
 from jacobi_forcing.training.mask import dense_mask, flex_predicate
 
 WINDOW = 2
@@ -80,18 +81,27 @@ def test_a_window_makes_the_windowed_variant_lie_between_the_other_two():
     assert len({str(m.int().tolist()) for m in masks.values()}) == 4
 
 
-def ragged_batch(block_size=4, count=4, seed=5, **options):
-    collate = Collator(
-        block_size, PAD, **{"ar_on_prompt": False, "consistency_from": "start"} | options
-    )
-    batch = collate(random_packed(seed, count, block_size))
+def collator(block_size, **options):
+    options = {"ar_on_prompt": False, "consistency_from": "start"} | options
+    return Collator(block_size, PAD, **options)
+
+
+def ragged_batch(*sizes, block_size=4, seed=5):
+    """Sequences of so many documents each, not all of the same length."""
+    documents = random_packed(seed, sum(sizes), block_size)
+    batch = collator(block_size)(joined(documents, *sizes))
     assert (batch["stream"] == PADDING).any()
+    assert int(batch["document"].max()) == max(sizes) - 1
     return batch
 
 
+SIZES = [(1, 1, 1, 1), (3, 1, 2)]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("variant", MASKS)
-def test_the_flex_predicate_gives_the_dense_mask(variant):
-    layout = layout_of(ragged_batch())
+def test_the_flex_predicate_gives_the_dense_mask(variant, sizes):
+    layout = layout_of(ragged_batch(*sizes))
     rows, tokens = layout.stream.shape
     predicate = flex_predicate(layout, variant, WINDOW)
     found = create_mask(predicate, rows, 2, tokens, tokens, device="cpu")
@@ -100,14 +110,70 @@ def test_the_flex_predicate_gives_the_dense_mask(variant):
     assert 0 < dense.float().mean() < 0.5
 
 
+@pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("variant", MASKS)
-def test_padding_sees_and_is_seen_by_nothing(variant):
-    layout = layout_of(ragged_batch())
+def test_padding_sees_and_is_seen_by_nothing(variant, sizes):
+    layout = layout_of(ragged_batch(*sizes))
     dense = dense_mask(layout, variant, WINDOW)
     padding = layout.stream == PADDING
     assert not dense[padding].any()
     assert not dense.transpose(1, 2)[padding].any()
     assert dense[~padding].any(-1).all()
+
+
+# Several documents
+
+
+def parse_documents() -> list[list[str]]:
+    """Read the drawing of documents out of the module's docstring."""
+    lines = [line.split() for line in inspect.cleandoc(mask_module.__doc__).splitlines()]
+    start = lines.index(["document0", "document1", "document2"])
+    return [words[1:] for words in lines[start + 1 : start + 4]]
+
+
+@pytest.mark.parametrize("variant", MASKS)
+def test_documents_do_not_see_each_other_as_the_drawing_says(variant):
+    sequences = random_packed(6, 3, 4)
+    layout = layout_of(collator(4)(joined(sequences, 3)))
+    dense = dense_mask(layout, variant, WINDOW)[0]
+    parts = [dense_mask(layout_of(collator(4)([s])), variant, WINDOW)[0] for s in sequences]
+    drawing = parse_documents()
+    assert drawing == [["D" if i == j else "." for j in range(3)] for i in range(3)]
+    assert torch.equal(dense, torch.block_diag(*(part.int() for part in parts)).bool())
+    # Positions begin again, so that by position alone documents would see each other.
+    assert (layout.position == 0).sum() == 3
+
+
+@pytest.mark.parametrize("variant", MASKS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_document_has_the_logits_and_losses_in_a_sequence_that_it_has_alone(family, variant):
+    network, collate = tiny_network(family), collator(4, ar_on_prompt=True)
+    documents = random_packed(5, 6, 4, schedule="random")
+    batch = collate(joined(documents, 3, 1, 2))
+    logits = packed_logits(network, batch, variant, WINDOW)
+    together = losses(logits, batch["ar_targets"], batch["teacher_index"], logits)
+    summed, places = Losses(0, 0, 0), [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1)]
+    for document, (row, number) in zip(documents, places, strict=True):
+        alone = collate([document])
+        expected = packed_logits(network, alone, variant, WINDOW)
+        found = logits[row, batch["document"][row] == number]
+        assert torch.allclose(found, expected[0], atol=1e-5)
+        its_losses = losses(expected, alone["ar_targets"], alone["teacher_index"], expected)
+        summed = Losses(*(a + b for a, b in zip(summed, its_losses, strict=True)))
+    assert torch.allclose(torch.tensor(together), torch.tensor(summed), rtol=1e-5)
+    assert min(together) > 1
+
+
+def test_a_token_of_another_document_cannot_change_a_logit():
+    network = tiny_network()
+    batch = collator(4)(joined(random_packed(5, 3, 4), 3))
+    logits = packed_logits(network, batch, MASKS[0])
+    own = batch["document"][0]
+    for number in range(3):
+        ids = torch.where(own == number, (batch["input_ids"] + 7) % VOCAB, batch["input_ids"])
+        changed = packed_logits(network, batch | {"input_ids": ids}, MASKS[0])
+        differs = (changed - logits).abs().amax(-1)[0] > 1e-6
+        assert torch.equal(differs, own == number)
 
 
 # In real models
@@ -134,8 +200,8 @@ def test_a_token_that_the_mask_hides_cannot_change_a_logit(variant):
     texts = text.repeat(num_tokens + 1, 1)
     changed = torch.arange(num_tokens)
     texts[changed + 1, changed] = (text + 7) % VOCAB
-    fields = zip(("stream", "block", "position_ids", "start"), layout, strict=True)
-    batch = {"input_ids": texts} | {n: f.expand_as(texts) for n, f in fields}
+    columns = columns_of(layout)
+    batch = {"input_ids": texts} | {n: f.expand_as(texts) for n, f in columns.items()}
     logits = packed_logits(network, batch, variant, WINDOW)
     difference = (logits[1:] - logits[:1]).abs().amax(-1)  # [changed token, row]
     assert difference[~reach.T].max() <= 1e-6
@@ -149,9 +215,9 @@ def test_a_token_that_the_mask_hides_cannot_change_a_logit(variant):
 def family_batch(block_size=6):
     """Two sequences longer than any of the families' windows, one of them padded."""
     sequences = random_packed(1, 200, block_size, schedule="random")
-    sequences = [s for s in sequences if len(s.noise_ratios) >= 4 and s.prompt_length >= 5]
-    chosen = [sequences[0], next(s for s in sequences if len(s.noise_ratios) > 5)]
-    batch = Collator(block_size, PAD, ar_on_prompt=False, consistency_from="start")(chosen)
+    sequences = [s for s in sequences if len(s[0].noise_ratios) >= 4 and s[0].prompt_length >= 5]
+    chosen = [sequences[0], next(s for s in sequences if len(s[0].noise_ratios) > 5)]
+    batch = collator(block_size)(chosen)
     assert (batch["stream"] == PADDING).any()
     return chosen, batch
 
@@ -171,7 +237,7 @@ def assert_packed_equals_plain(network, variant, block_size=6):
     sequences, batch = family_batch(block_size)
     logits = packed_logits(network, batch, variant, WINDOW)
     num_noisy_differences = 0
-    for row, packed in enumerate(sequences):
+    for row, [packed] in enumerate(sequences):
         prompt, noisy, clean = deinterleave(packed.input_ids, packed.prompt_length, block_size)
         stream, block = batch["stream"][row], batch["block"][row]
         text = (stream == PROMPT) | (stream == CLEAN)

@@ -1,18 +1,28 @@
 """Packing keeps every prompt and answer as they are, and always writes the same bytes."""
 
+import json
 import random
 from collections import defaultdict
 
 import pytest
-from packs import flat, pack_config, random_trajectories, random_trajectory, write_trajectories
+from packs import (
+    flat,
+    nearest_state,
+    pack_config,
+    pack_one,
+    random_trajectories,
+    random_trajectory,
+    write_trajectories,
+)
 
-from jacobi_forcing.data.files import sha256, shard_paths
-from jacobi_forcing.data.packed import read_packed
-from jacobi_forcing.data.trajectories import MANIFEST, read_manifest
+from jacobi_forcing.data.files import read_rows, sha256, shard_paths, write_rows
+from jacobi_forcing.data.packed import num_tokens, read_packed
+from jacobi_forcing.data.trajectories import MANIFEST, SCHEMA, read_manifest
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.stages import pack
+from jacobi_forcing.training import first_fit
 from jacobi_forcing.training.layout import deinterleave
-from jacobi_forcing.training.schedule import nearest_state, scheduled_ratios
+from jacobi_forcing.training.schedule import scheduled_ratios
 
 BLOCK = 4
 
@@ -37,9 +47,19 @@ def packed_bytes(source, out, **settings):
     return {shard.name: sha256(shard) for shard in shard_paths(out)}
 
 
-def packed_rows(source, out, **settings):
+def packed_sequences(source, out, **settings):
     pack.run(pack_config(source, out, **settings))
     return read_packed(out, BLOCK)
+
+
+def packed_documents(source, out, **settings):
+    """What is packed, every document in a sequence of its own."""
+    return [document for [document] in packed_sequences(source, out, **settings)]
+
+
+def plain(document):
+    """A document that can be compared."""
+    return (*document[:3], document.input_ids.tolist(), document.noise_ratios.tolist())
 
 
 @pytest.mark.parametrize("schedule", ["progressive", "random", "reverse"])
@@ -52,27 +72,218 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(source, tmp_
     assert all(other[name] != first[name] for name in first)
 
 
-def test_processes_and_their_order_do_not_change_the_bytes(source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("sequence_prompts", [0, 1])
+def test_processes_and_their_order_do_not_change_the_bytes(
+    source, tmp_path, monkeypatch, sequence_prompts
+):
     """The reference merges rows as they come and swallows answers into prompts."""
-    settings = {"phase": "random", "schedule": "random", "copies": 2}
+    settings = {"phase": "random", "schedule": "random", "copies": 2, "max_length": 90}
+    settings["sequence_prompts"] = sequence_prompts
     first = packed_bytes(source, tmp_path / "a", **settings)
-    assert packed_bytes(source, tmp_path / "b", workers=2, **settings) == first
-    monkeypatch.setattr(pack, "shard_paths", lambda folder: shard_paths(folder)[::-1])
+    if sequence_prompts == 0:
+        assert packed_bytes(source, tmp_path / "b", workers=2, **settings) == first
+
+    def last_one_first(function, workers, *items):
+        return list(map(function, *(column[::-1] for column in items)))[::-1]
+
+    monkeypatch.setattr(pack, "_map", last_one_first)
     assert packed_bytes(source, tmp_path / "c", **settings) == first
 
 
-def test_which_shard_a_trajectory_lies_in_does_not_change_its_rows(trajectories, source, tmp_path):
+def test_which_shard_a_trajectory_lies_in_does_not_change_its_document(
+    trajectories, source, tmp_path
+):
     settings = {"phase": "random", "schedule": "random"}
     other = write_trajectories(tmp_path / "other", trajectories[::-1], BLOCK, per_shard=7)
-    rows = packed_rows(other, tmp_path / "b", **settings)
-    assert rows[::-1] == packed_rows(source, tmp_path / "a", **settings)
+    found = packed_documents(other, tmp_path / "b", **settings)
+    expected = packed_documents(source, tmp_path / "a", **settings)
+    assert [plain(d) for d in found[::-1]] == [plain(d) for d in expected]
+
+
+@pytest.mark.parametrize("max_length", [30, 2048])
+@pytest.mark.parametrize("schedule", ["progressive", "random", "reverse"])
+def test_every_document_is_what_the_slow_version_makes_of_its_trajectory(
+    trajectories, source, tmp_path, schedule, max_length
+):
+    settings = {"schedule": schedule, "phase": "random", "window": 3, "max_length": max_length}
+    config = pack_config(**settings)
+    expected = [
+        plain(pack_one(t, BLOCK, config, copy)[0])
+        for t in trajectories
+        for copy in range(3)
+        if len(t.prompt_ids) + 2 * BLOCK <= max_length
+    ]
+    found = packed_documents(source, tmp_path, copies=3, **settings)
+    assert sorted(map(plain, found)) == sorted(expected)
+    assert len(expected) == 3 * len(trajectories)
+
+
+# Several prompts in a sequence
+
+
+@pytest.mark.parametrize("max_length", [50, 90, 200])
+@pytest.mark.parametrize("sequence_prompts", [0, 1, 2, 3])
+def test_sequences_hold_every_document_once_and_never_too_much(
+    source, tmp_path, max_length, sequence_prompts
+):
+    settings = {"copies": 2, "phase": "random", "max_length": max_length}
+    expected = packed_documents(source, tmp_path / "alone", **settings)
+    sequences = packed_sequences(
+        source, tmp_path / "together", sequence_prompts=sequence_prompts, **settings
+    )
+    found = [document for sequence in sequences for document in sequence]
+    assert sorted(map(plain, found)) == sorted(map(plain, expected))
+    assert max(map(num_tokens, sequences)) <= max_length
+    sizes = [len(sequence) for sequence in sequences]
+    assert max(sizes) <= (sequence_prompts or len(expected))
+    assert max(sizes) > 1 or sequence_prompts == 1 or max_length == 50
+    manifest = read_manifest(tmp_path / "together", "pack")
+    assert manifest["num_sequences"] == len(sequences)
+    assert manifest["num_documents"] == len(expected)
+    assert manifest["num_tokens"] == num_tokens(expected)
+
+
+def slow_first_fit(lengths, max_length):
+    """Sequences as lists of lengths."""
+    sequences = []
+    for length in sorted(lengths, reverse=True):
+        fitting = [s for s in sequences if sum(s) + length <= max_length]
+        if fitting:
+            fitting[0].append(length)
+        else:
+            sequences.append([length])
+    return sequences
+
+
+def test_documents_go_first_fit_the_longest_first(tmp_path):
+    made = random_trajectories(3, 200, BLOCK, max_blocks=12)
+    source = write_trajectories(tmp_path / "in", made, BLOCK, per_shard=200)
+    sequences = packed_sequences(source, tmp_path / "out", max_length=128, sequence_prompts=0)
+    found = [[len(document.input_ids) for document in sequence] for sequence in sequences]
+    alone = packed_documents(source, tmp_path / "alone", max_length=128)
+    expected = slow_first_fit([len(document.input_ids) for document in alone], 128)
+    assert sorted(found) == sorted(expected)
+    # Nearly nothing stays empty, and that is not because all lengths are alike.
+    assert sum(map(sum, found)) > 0.95 * 128 * (len(found) - 1)
+    assert len({len(document.input_ids) for document in alone}) > 50
+
+
+def test_a_full_window_closes_its_oldest_sequence(monkeypatch, tmp_path):
+    monkeypatch.setattr(first_fit, "_MOST_OPEN", 2)
+    monkeypatch.setattr(first_fit, "_MOST_WAITING", 5)
+    open_ones = []
+    place = first_fit.FirstFit._place
+
+    def watched(self):
+        for sequence in place(self):
+            open_ones.append(len(self._open))
+            yield sequence
+        assert len(self._waiting) == 0
+        assert len(self._open) <= 2
+
+    monkeypatch.setattr(first_fit.FirstFit, "_place", watched)
+    made = random_trajectories(3, 60, BLOCK)
+    source = write_trajectories(tmp_path / "in", made, BLOCK, per_shard=60)
+    settings = {"max_length": 90, "sequence_prompts": 0}
+    sequences = packed_sequences(source, tmp_path / "out", **settings)
+    found = [document.prompt_index for sequence in sequences for document in sequence]
+    assert sorted(found) == list(range(60))
+    assert max(open_ones) == 2
+
+
+# What it reads
+
+
+def test_folders_of_one_model_are_packed_together_as_one_would_be(trajectories, source, tmp_path):
+    first = write_trajectories(tmp_path / "first", trajectories[:10], BLOCK)
+    rest = write_trajectories(tmp_path / "rest", trajectories[10:], BLOCK)
+    found = packed_bytes(f"{first}, {rest}", tmp_path / "a", phase="random")
+    assert list(found.values()) == list(
+        packed_bytes(source, tmp_path / "b", phase="random").values()
+    )
+    manifest = read_manifest(tmp_path / "a", "pack")
+    assert manifest["num_prompts"] == 23
+    assert len(manifest["inputs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [("block_size", 8), ("tokenizer", "another"), ("record", "answers"), ("weights", "another")],
+)
+def test_folders_that_were_collected_otherwise_are_not_mixed(trajectories, tmp_path, fact, value):
+    first = write_trajectories(tmp_path / "first", trajectories[:10], BLOCK)
+    facts = {} if fact == "weights" else {fact: value}
+    other = write_trajectories(tmp_path / "other", trajectories[10:], BLOCK, facts=facts)
+    if fact == "weights":
+        (other / "settings.json").write_text(json.dumps({"weights": value}))
+    with pytest.raises(DataError, match=rf"{other}: was collected with {fact} '?{value}"):
+        pack.run(pack_config(f"{first},{other}", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prompt_that_occurs_twice_is_named_with_both_places(trajectories, tmp_path):
+    first = write_trajectories(tmp_path / "first", trajectories[:10], BLOCK)
+    other = write_trajectories(tmp_path / "other", trajectories[9:], BLOCK)
+    message = rf"{other}/part-00000\S+: prompt 9 occurs again, after {first}/part-00001"
+    with pytest.raises(DataError, match=message):
+        pack.run(pack_config(f"{first},{other}", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def spoiled(trajectory, kind):
+    states = [[list(state) for state in block] for block in trajectory.states]
+    if kind == "state":
+        states[1][0] = states[1][0][:-1]
+    elif kind == "fixed point":
+        states[1] = []
+    elif kind == "blocks":
+        states += [states[0], states[0]]
+    elif kind == "prompt":
+        return trajectory._replace(prompt_ids=[])
+    return trajectory._replace(states=states)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("state", "a state is not of 4 tokens"),
+        ("fixed point", "a block has no state"),
+        ("blocks", "there are more blocks than the answer fills"),
+        ("prompt", "the prompt is empty"),
+    ],
+)
+def test_trajectories_that_are_not_what_their_manifest_says_are_named(tmp_path, kind, message):
+    made = random_trajectories(0, 40, BLOCK)
+    number = next(t.prompt_index for t in made if t.prompt_index > 35 and len(t.states) > 1)
+    made[number] = spoiled(made[number], kind)
+    source = write_trajectories(tmp_path / "in", made, BLOCK, per_shard=40)
+    with pytest.raises(DataError, match=rf"part-00000\S+: prompt {number}: {message}"):
+        pack.run(pack_config(source, tmp_path / "out"))
+    assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize("column", ["prompt_ids", "states"])
+def test_nulls_are_refused(tmp_path, column):
+    made = random_trajectories(0, 5, BLOCK)
+    source = write_trajectories(tmp_path / "in", made, BLOCK)
+    rows = read_rows(shard_paths(source)[0])
+    rows[3][column] = None
+    write_rows(shard_paths(source)[0], rows, SCHEMA)
+    manifest = json.loads((source / MANIFEST).read_text())
+    manifest["shards"] = {shard.name: sha256(shard) for shard in shard_paths(source)}
+    (source / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=rf"part-00000\S+: {column}: holds a null"):
+        pack.run(pack_config(source, tmp_path / "out"))
+
+
+# What it writes
 
 
 def test_every_row_has_its_own_prompt_and_all_blocks_of_its_answer_in_order(
     trajectories, source, tmp_path
 ):
-    rows = packed_rows(source, tmp_path, copies=2, phase="random")
-    assert [row.prompt_index for row in rows] == [i for i in range(23) for _ in range(2)]
+    rows = packed_documents(source, tmp_path, copies=2, phase="random")
+    assert sorted(row.prompt_index for row in rows) == [i for i in range(23) for _ in range(2)]
     for row in rows:
         trajectory = trajectories[row.prompt_index]
         prompt, noisy, clean = deinterleave(row.input_ids, row.prompt_length, BLOCK)
@@ -85,7 +296,7 @@ def test_every_row_has_its_own_prompt_and_all_blocks_of_its_answer_in_order(
 
 def test_noisy_blocks_are_the_states_nearest_to_the_schedule(trajectories, source, tmp_path):
     num_noisy = 0
-    for row in packed_rows(source, tmp_path, window=3, min_noise_ratio=0.25):
+    for row in packed_documents(source, tmp_path, window=3, min_noise_ratio=0.25):
         _, noisy, clean = deinterleave(row.input_ids, row.prompt_length, BLOCK)
         ratios = scheduled_ratios(
             "progressive", len(clean), window=3, low=0.25, rng=random.Random()
@@ -100,7 +311,7 @@ def test_noisy_blocks_are_the_states_nearest_to_the_schedule(trajectories, sourc
 
 def test_copies_of_a_trajectory_have_phases_of_their_own(source, tmp_path):
     ratios = defaultdict(set)
-    for row in packed_rows(source, tmp_path, copies=6, phase="random", window=5):
+    for row in packed_documents(source, tmp_path, copies=6, phase="random", window=5):
         ratios[row.prompt_index].add(tuple(row.noise_ratios))
     assert min(map(len, ratios.values())) > 1
     # Where each one starts differs from prompt to prompt, and no start is left out.
@@ -123,7 +334,7 @@ def test_filters_leave_out_failed_and_unfinished_answers_and_no_others(
 ):
     made = verdict_trajectories()
     folder = write_trajectories(tmp_path / "in", made, BLOCK)
-    rows = packed_rows(
+    rows = packed_documents(
         folder, tmp_path / "out", solved_only=solved_only, finished_only=finished_only
     )
     wanted = [
@@ -141,7 +352,7 @@ def test_filters_leave_out_failed_and_unfinished_answers_and_no_others(
 def test_max_length_cuts_whole_blocks_and_drops_what_has_no_room_for_one(
     trajectories, source, tmp_path, max_length
 ):
-    rows = {r.prompt_index: r for r in packed_rows(source, tmp_path, max_length=max_length)}
+    rows = {r.prompt_index: r for r in packed_documents(source, tmp_path, max_length=max_length)}
     for trajectory in trajectories:
         room = (max_length - len(trajectory.prompt_ids)) // (2 * BLOCK)
         if room < 1:
@@ -174,10 +385,10 @@ def test_trajectories_without_a_manifest_are_an_error_that_names_them(tmp_path):
 
 def test_packing_again_leaves_nothing_of_what_was_there(source, tmp_path):
     few = write_trajectories(tmp_path / "few", random_trajectories(9, 4, BLOCK), BLOCK)
-    expected = packed_rows(few, tmp_path / "fresh")
-    packed_rows(source, tmp_path / "out")
-    assert packed_rows(few, tmp_path / "out") == expected
-    assert read_manifest(tmp_path / "out", "pack")["num_sequences"] == len(expected)
+    expected = packed_bytes(few, tmp_path / "fresh")
+    packed_bytes(source, tmp_path / "out")
+    assert packed_bytes(few, tmp_path / "out") == expected
+    assert read_manifest(tmp_path / "out", "pack")["num_sequences"] == 4
 
 
 def test_packing_over_the_trajectories_themselves_is_refused(trajectories, tmp_path):

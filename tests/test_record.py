@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from packs import first_difference
 from tables import greedy, table_decode, table_model
 from toys import EOS, PAD, VOCAB, save_toy, toy_model
 
@@ -16,7 +17,6 @@ from jacobi_forcing.decoding.draft import chain
 from jacobi_forcing.decoding.record import TrajectoryRecorder
 from jacobi_forcing.decoding.strategies import Jacobi
 from jacobi_forcing.stages import collect
-from jacobi_forcing.training.schedule import first_difference
 
 EOS_IDS = frozenset([EOS])
 

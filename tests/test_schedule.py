@@ -4,14 +4,11 @@ import random
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from packs import first_difference
 
-from jacobi_forcing.training.schedule import (
-    first_difference,
-    nearest_state,
-    noise_ratio,
-    scheduled_ratios,
-)
+from jacobi_forcing.training.schedule import nearest_states, noise_ratios, scheduled_ratios
 
 
 def ratios(schedule, num_blocks, window, low=0.0, high=1.0, phase=0, seed=0):
@@ -80,43 +77,52 @@ def random_pair(rng):
     return fixed[:right] + [rng.randrange(3) for _ in range(size - right)], fixed
 
 
-def slow_first_difference(state, fixed):
-    return max(k for k in range(len(fixed) + 1) if state[:k] == fixed[:k])
-
-
-def test_first_difference_and_noise_ratio_agree_with_brute_force():
+def test_noise_ratios_agree_with_brute_force():
     rng = random.Random(3)
     seen = set()
     for _ in range(2000):
         state, fixed = random_pair(rng)
-        right = slow_first_difference(state, fixed)
-        assert first_difference(state, fixed) == right
-        assert noise_ratio(state, fixed) == float(1 - Fraction(right, len(fixed)))
-        seen.add(Fraction(right, len(fixed)))
+        right = Fraction(first_difference(state, fixed), len(fixed))
+        assert noise_ratios(np.array([state]), np.array([fixed])) == [float(1 - right)]
+        seen.add(right)
     assert {0, 1} < seen
 
 
 def test_a_right_token_behind_a_wrong_one_still_counts_as_noise():
-    assert noise_ratio([9, 2, 3, 4], [1, 2, 3, 4]) == 1.0
-    assert noise_ratio([1, 2, 9, 4], [1, 2, 3, 4]) == 0.5
-    assert noise_ratio([1, 2, 3, 4], [1, 2, 3, 4]) == 0.0
+    states = np.array([[9, 2, 3, 4], [1, 2, 9, 4], [1, 2, 3, 4]])
+    fixed = np.array([[1, 2, 3, 4]] * 3)
+    assert noise_ratios(states, fixed).tolist() == [1.0, 0.5, 0.0]
 
 
-def test_the_picked_state_is_the_nearest_to_the_schedule_and_the_first_of_equals():
+def random_block(rng, size):
+    """States of one block in any order, its fixed point last."""
+    fixed = [rng.randrange(3) for _ in range(size)]
+    right = [rng.randint(0, size) for _ in range(rng.randint(0, 6))]
+    return [fixed[:k] + [rng.randrange(3) for _ in fixed[k:]] for k in right] + [fixed]
+
+
+def test_the_picked_states_are_the_nearest_to_the_schedule_and_the_first_of_equals():
     rng = random.Random(4)
-    num_ties = 0
-    for _ in range(2000):
-        _, fixed = random_pair(rng)
-        states = [
-            fixed[:k] + [rng.randrange(3) for _ in fixed[k:]]
-            for k in (rng.randint(0, len(fixed)) for _ in range(rng.randint(0, 6)))
-        ] + [fixed]
-        ratio = Fraction(rng.randint(0, 32), 32)
-        distances = [
-            abs(1 - Fraction(slow_first_difference(state, fixed), len(fixed)) - ratio)
-            for state in states
-        ]
-        best = min(range(len(states)), key=lambda i: (distances[i], i))
-        assert nearest_state(states, float(ratio)) == best
-        num_ties += distances.count(min(distances)) > 1
-    assert num_ties > 100
+    num_ties = num_blocks = 0
+    for _ in range(200):
+        size = rng.choice([1, 2, 4, 8, 16])
+        blocks = [random_block(rng, size) for _ in range(rng.randint(1, 20))]
+        targets = [Fraction(rng.randint(0, 32), 32) for _ in blocks]
+        expected, first = [], 0
+        for states, target in zip(blocks, targets, strict=True):
+            distances = [
+                abs(1 - Fraction(first_difference(state, states[-1]), size) - target)
+                for state in states
+            ]
+            expected.append(first + min(range(len(states)), key=lambda i: (distances[i], i)))
+            num_ties += distances.count(min(distances)) > 1
+            first += len(states)
+        counts = [len(states) for states in blocks]
+        fixed = np.repeat([states[-1] for states in blocks], counts, axis=0)
+        noise = noise_ratios(np.concatenate(blocks), fixed)
+        block = np.repeat(np.arange(len(blocks)), counts)
+        found = nearest_states(noise, block, np.array(targets, float))
+        assert found.tolist() == expected
+        num_blocks += len(blocks)
+    assert num_ties > 200
+    assert num_blocks > 1000

@@ -4,11 +4,14 @@ import json
 import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from packs import (
     flat,
+    make_document,
     pack_config,
+    pack_one,
     random_packed,
     random_states,
     random_trajectories,
@@ -21,13 +24,12 @@ from toys import PAD, save_toy, tiny_network, toy_model
 from transformers import TrainerCallback, TrainingArguments
 
 from jacobi_forcing.config import DecoderConfig, TrainConfig
-from jacobi_forcing.data.packed import Packed, read_packed
+from jacobi_forcing.data.packed import num_tokens, read_packed
 from jacobi_forcing.data.trajectories import read_manifest
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import load_model
 from jacobi_forcing.stages import pack, train
-from jacobi_forcing.stages.pack import pack_one
 from jacobi_forcing.training.batch import Collator, PackedDataset
 from jacobi_forcing.training.layout import IGNORED, deinterleave
 from jacobi_forcing.training.loss import token_counts
@@ -103,12 +105,13 @@ def collator(pad_id=PAD, **options):
 def uneven_sequences():
     """Four sequences of different lengths and token counts; one has no noisy token at all."""
     found = random_packed(3, 40, BLOCK)
-    chosen = [max(found, key=lambda s: len(s.input_ids)), *found[:2]]
-    prompt, _, clean = deinterleave(found[2].input_ids, found[2].prompt_length, BLOCK)
+    chosen = [max(found, key=num_tokens), *found[:2]]
+    [document] = found[2]
+    prompt, _, clean = deinterleave(document.input_ids, document.prompt_length, BLOCK)
     converged = flat([prompt, *(block for block in clean for _ in range(2))])
-    chosen.append(found[2]._replace(input_ids=converged, prompt_index=99))
+    chosen.append((document._replace(input_ids=np.array(converged), prompt_index=99),))
     counts = [token_counts(b["ar_targets"], b["teacher_index"]).tolist() for b in alone(chosen)]
-    assert len({len(s.input_ids) for s in chosen}) == 4
+    assert len(set(map(num_tokens, chosen))) == 4
     assert counts[3][1] == 0
     assert len({c[0] for c in counts}) == len({c[1] for c in counts}) == 4
     return chosen
@@ -218,10 +221,10 @@ def test_what_stands_in_the_padding_changes_nothing(tmp_path):
 
 def test_a_batch_without_any_target_has_a_loss_of_zero(tmp_path):
     network = tiny_network()
-    sequence = uneven_sequences()[3]._replace(answer_length=0, prompt_length=1, input_ids=[5])
-    trainer = make_trainer(tmp_path, network, [sequence._replace(noise_ratios=[])])
+    sequence = (make_document(0, prompt_length=1, answer_length=0, ids=[5], ratios=[]),)
+    trainer = make_trainer(tmp_path, network, [sequence])
     trainer.current_gradient_accumulation_steps = 1
-    loss = trainer.compute_loss(network, collator()([sequence._replace(noise_ratios=[])]))
+    loss = trainer.compute_loss(network, collator()([sequence]))
     loss.backward()
     assert loss == 0
 
@@ -341,7 +344,7 @@ def test_batches_hold_sequences_of_similar_lengths(tmp_path):
     (batches,) = epochs(tmp_path, sequences, 1, per_device_train_batch_size=4)
 
     def num_padding(batches):
-        lengths = [[len(sequences[i].input_ids) for i in batch] for batch in batches]
+        lengths = [[num_tokens(sequences[i]) for i in batch] for batch in batches]
         return sum(len(batch) * max(batch) - sum(batch) for batch in lengths)
 
     in_order = [list(range(i, i + 4)) for i in range(0, 64, 4)]
@@ -688,7 +691,7 @@ def test_prompts_kept_for_evaluation_are_in_no_training_sequence(packed):
     manifest = read_manifest(packed, "pack")
     config = train_config("-", packed, eval_prompts="packed:3")
     training, _ = train._split(config, toy_model(), toy_model(), sequences, manifest)
-    held = {s.prompt_index for s in sequences} - {s.prompt_index for s in training}
+    held = {s[0].prompt_index for s in sequences} - {s[0].prompt_index for s in training}
     assert len(held) == 3
     assert len(training) == len(sequences) - 2 * 3  # both copies
 
@@ -705,7 +708,7 @@ def test_eval_prompts_that_name_nothing_are_refused(packed, eval_prompts):
 
 
 def test_data_of_one_prompt_is_an_error_and_not_an_empty_training_set():
-    sequences = [Packed(4, 1, 3, [5] * 9, [0.5])] * 2
+    sequences = [(make_document(4, 1, 3, [5] * 9, [0.5]),)] * 2
     config = train_config("-", "data/packed", eval_prompts="packed:32")
     with pytest.raises(DataError, match="data/packed"):
         train._split(

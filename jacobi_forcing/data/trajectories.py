@@ -4,13 +4,15 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
 
 from jacobi_forcing.data.files import read_json, read_rows, sha256, shard_paths
 from jacobi_forcing.errors import DataError
+
+if TYPE_CHECKING:  # packing imports this file too, and needs no transformers
+    from transformers import PreTrainedTokenizerBase
 
 SCHEMA = pa.schema(
     [
@@ -42,7 +44,7 @@ class Trajectory(NamedTuple):
     solved: bool | None
 
 
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Hash a vocabulary: equal for tokenizers that give ids the same meaning."""
     entries = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
     return hashlib.sha256(entries).hexdigest()[:16]
@@ -66,7 +68,7 @@ def read_manifest(folder: str | Path, written_by: str) -> dict:
     if stage != written_by:
         raise DataError(f"{path}: was written by {stage or 'no stage'}, needed is {written_by}.")
     found = {shard.name: sha256(shard) for shard in shard_paths(Path(folder))}
-    listed = manifest["shards"]
+    listed = manifest.get("shards", {})
     for name in sorted(found | listed):
         if found.get(name) != listed.get(name):
             raise DataError(

@@ -53,9 +53,7 @@ def load_model(
             the probe finds other logits.
         ConfigError: No such device.
     """
-    path = str(BUNDLED.get(name, name))
-    if Path(path).is_dir() or name.startswith(("/", ".", "~")) or path.count("/") > 1:
-        _check_folder(name, Path(path))
+    path = _path(name)
     device = _usable_device(device)
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
@@ -84,6 +82,20 @@ def load_model(
     if probed:
         probe(model)
     return model
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer without its weights; raises ModelError where there is none."""
+    path = _path(name)
+    return _read(name, lambda: _load_tokenizer(path, {}))
+
+
+def _path(name: str) -> str:
+    """Give the folder or hub id that a name stands for; refuse what is no model's folder."""
+    path = str(BUNDLED.get(name, name))
+    if Path(path).is_dir() or name.startswith(("/", ".", "~")) or path.count("/") > 1:
+        _check_folder(name, Path(path))
+    return path
 
 
 def _load_tokenizer(path: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:

@@ -10,10 +10,10 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from jacobi_forcing.config import DecoderConfig, TrainConfig, check
 from jacobi_forcing.data.files import sha256, write_json
-from jacobi_forcing.data.packed import Packed, read_packed
+from jacobi_forcing.data.packed import Packed, read_packed, read_packed_manifest
 from jacobi_forcing.data.prompts import read_prompts
 from jacobi_forcing.data.record import RECORD, claim, run_record
-from jacobi_forcing.data.trajectories import MANIFEST, read_manifest, tokenizer_fingerprint
+from jacobi_forcing.data.trajectories import MANIFEST, tokenizer_fingerprint
 from jacobi_forcing.decoding.measure import (
     decode_all,
     distinct_ngrams,
@@ -43,7 +43,7 @@ def run(config: TrainConfig) -> Path:
     """
     out = Path(config.out)
     model = open_model(config)
-    manifest = read_manifest(config.packed, "pack")
+    manifest = read_packed_manifest(config.packed)
     _check_fit(config, model, manifest)
     sequences = read_packed(config.packed, manifest["block_size"])
     original = _original(config, model)
@@ -127,18 +127,20 @@ def _split(
     kind, _, count = config.eval_prompts.partition(":")
     block_size = config.eval_block_size or manifest["block_size"]
     if kind == "packed" and count.isdigit() and int(count):
-        found = list(dict.fromkeys(s.prompt_index for s in sequences))
+        documents = {d.prompt_index: d for sequence in sequences for d in sequence}
+        found = sorted(documents)
         if len(found) < 2:
             raise DataError(
                 f"{config.packed}: holds the sequences of one prompt; needed are two, one to train "
                 "on and one to evaluate with. Collect more prompts."
             )
-        kept = set(found[-min(int(count), len(found) // 2) :])
+        kept = found[-min(int(count), len(found) // 2) :]
         if len(kept) < int(count):
             logger.warning("%d prompts are half of all: so many are kept out.", len(kept))
-        held = {s.prompt_index: s for s in sequences if s.prompt_index in kept}
-        training = [s for s in sequences if s.prompt_index not in held]
-        prompts = [s.input_ids[: s.prompt_length] for s in held.values()]
+        held = set(kept)
+        training = [tuple(d for d in s if d.prompt_index not in held) for s in sequences]
+        training = [sequence for sequence in training if sequence]
+        prompts = [documents[i].input_ids[: documents[i].prompt_length].tolist() for i in kept]
         return training, _likelihood_test(config, model, original, prompts, block_size)
     if _checks_answers(config):
         return sequences, _accuracy_test(config, model, block_size)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from jacobi_forcing.data.packed import Packed
+from jacobi_forcing.data.packed import Document, Packed, num_tokens
 from jacobi_forcing.training.layout import (
     CLEAN,
     IGNORED,
@@ -15,6 +15,7 @@ from jacobi_forcing.training.layout import (
     PROMPT,
     Layout,
     ar_targets,
+    join,
     make_layout,
     teacher_index,
 )
@@ -25,7 +26,7 @@ class PackedDataset(Dataset):
 
     def __init__(self, sequences: Sequence[Packed]):
         self.sequences = sequences
-        self.lengths = [len(s.input_ids) for s in sequences]
+        self.lengths = [num_tokens(sequence) for sequence in sequences]
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -64,7 +65,9 @@ class LengthSampler(Sampler):
 
 
 class Collator:
-    """Makes the tensors of a batch, all [B, S] long, S being the longest sequence.
+    """Makes the tensors of a batch, [B, S] long, S being the longest sequence.
+
+    `prompt_index` alone is [documents of all sequences] long.
 
     Args:
         block_size: n of the packed data.
@@ -96,26 +99,27 @@ class Collator:
             for name, values in self.tensors(sequence).items():
                 columns.setdefault(name, []).append(values)
         batch = {name: self.pad(name, tensors) for name, tensors in columns.items()}
-        batch["prompt_index"] = torch.tensor([s.prompt_index for s in sequences])
+        batch["prompt_index"] = torch.tensor([d.prompt_index for s in sequences for d in s])
         return batch
 
     def pad(self, name: str, tensors: list[Tensor]) -> Tensor:
         """Stack a column's [S] tensors, filled up behind the shorter ones."""
-        fill = {"input_ids": self.pad_id, "stream": PADDING, "block": -1, "start": 0}
+        fill = {"input_ids": self.pad_id, "document": -1, "stream": PADDING}
+        fill |= {"block": -1, "start": 0}
         fill |= {"position_ids": 0, "ar_targets": IGNORED, "teacher_index": -1}
         return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill[name])
 
-    def tensors(self, packed: Packed) -> dict[str, Tensor]:
+    def tensors(self, sequence: Packed) -> dict[str, Tensor]:
         """Make the [S] tensors of one sequence."""
-        ids = torch.tensor(packed.input_ids)
-        layout = make_layout(packed.prompt_length, len(packed.noise_ratios), self.block_size)
-        length = packed.answer_length
-        return {
+        return join([self.document(document) for document in sequence])
+
+    def document(self, document: Document) -> dict[str, Tensor]:
+        """Make the [S] tensors of one document."""
+        ids = torch.tensor(document.input_ids, dtype=torch.long)
+        layout = make_layout(document.prompt_length, len(document.noise_ratios), self.block_size)
+        length = document.answer_length
+        return columns_of(layout) | {
             "input_ids": ids,
-            "position_ids": layout.position,
-            "stream": layout.stream,
-            "block": layout.block,
-            "start": layout.start,
             "ar_targets": ar_targets(ids, layout, length, on_prompt=self.ar_on_prompt),
             "teacher_index": teacher_index(
                 ids,
@@ -129,8 +133,21 @@ class Collator:
 
 
 def layout_of(batch: dict[str, Tensor]) -> Layout:
-    """Give the [B, S] layout of a batch."""
-    return Layout(batch["stream"], batch["block"], batch["position_ids"], batch["start"])
+    """Undo `columns_of`: give the [B, S] layout of a batch."""
+    return Layout(
+        document=batch["document"],
+        stream=batch["stream"],
+        block=batch["block"],
+        position=batch["position_ids"],
+        start=batch["start"],
+    )
+
+
+def columns_of(layout: Layout) -> dict[str, Tensor]:
+    """Name a layout's fields as a batch does, one of them as models call it."""
+    columns = layout._asdict()
+    columns["position_ids"] = columns.pop("position")
+    return columns
 
 
 def clean_part(batch: dict[str, Tensor]) -> dict[str, Tensor]:

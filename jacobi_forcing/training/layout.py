@@ -7,7 +7,11 @@ The two blocks of a pair share their positions: both stand for the same stretch 
 as Jacobi decoding saw it on the way and once as it came out. So one forward gives the student's and
 the teacher's predictions for every answer token.
 
-Shapes: S = sequence length = P + 2 * T * n, P = prompt tokens, T = blocks, n = block size.
+A prompt with its blocks is a document. A sequence holds several, one behind the other; positions
+begin again with each, none sees another (training.mask), and nothing in one predicts what stands in
+the next: `join` only puts side by side what was made of each document alone.
+
+Shapes: S = tokens = P + 2 * T * n of a document, P = prompt tokens, T = blocks, n = block size.
 """
 
 from collections.abc import Sequence
@@ -23,40 +27,33 @@ IGNORED = -100  # the target of a token that no loss looks at
 class Layout(NamedTuple):
     """What every token of one sequence is; all [S] long."""
 
+    document: Tensor  # 0 .. D - 1; -1 in padding
     stream: Tensor  # PROMPT, NOISY, CLEAN or PADDING
     block: Tensor  # 0 .. T - 1; -1 in the prompt
     position: Tensor  # position id
     start: Tensor  # position id of its block's first token; 0 in the prompt
 
 
-def interleave(
-    prompt: Sequence[int], noisy: Sequence[Sequence[int]], clean: Sequence[Sequence[int]]
-) -> list[int]:
-    """Lay out the ids of one sequence."""
-    ids = list(prompt)
-    for noisy_block, clean_block in zip(noisy, clean, strict=True):
-        ids += [*noisy_block, *clean_block]
-    return ids
-
-
 def deinterleave(
     ids: Sequence[int], prompt_length: int, block_size: int
 ) -> tuple[list[int], list[list[int]], list[list[int]]]:
-    """Undo `interleave`: return prompt, noisy blocks, clean blocks."""
+    """Take a document's ids apart: prompt, noisy blocks, clean blocks."""
+    ids = list(map(int, ids))
     pairs = range(prompt_length, len(ids), 2 * block_size)
-    noisy = [list(ids[i : i + block_size]) for i in pairs]
-    clean = [list(ids[i + block_size : i + 2 * block_size]) for i in pairs]
-    return list(ids[:prompt_length]), noisy, clean
+    noisy = [ids[i : i + block_size] for i in pairs]
+    clean = [ids[i + block_size : i + 2 * block_size] for i in pairs]
+    return ids[:prompt_length], noisy, clean
 
 
 def make_layout(prompt_length: int, num_blocks: int, block_size: int) -> Layout:
-    """Say what every token of a sequence is."""
+    """Say what every token of a document is, as if it were the only one."""
     pair = torch.arange(2 * block_size * num_blocks)
     block = pair // (2 * block_size)
     is_clean = pair % (2 * block_size) >= block_size
     offset = pair % block_size
     before = torch.arange(prompt_length)
     return Layout(
+        document=torch.zeros(len(before) + len(pair), dtype=torch.long),
         stream=torch.cat([torch.full_like(before, PROMPT), torch.where(is_clean, CLEAN, NOISY)]),
         block=torch.cat([torch.full_like(before, -1), block]),
         position=torch.cat([before, prompt_length + block * block_size + offset]),
@@ -72,7 +69,7 @@ def ar_targets(ids: Tensor, layout: Layout, answer_length: int, *, on_prompt: bo
 
     Args:
         ids: [S] long.
-        layout: The sequence's layout.
+        layout: The document's layout.
         answer_length: Answer tokens, the EOS included.
         on_prompt: Let prompt tokens be targets too, as the reference does.
 
@@ -104,14 +101,14 @@ def teacher_index(
 
     Args:
         ids: [S] long.
-        layout: The sequence's layout.
+        layout: The document's layout.
         block_size: n.
         answer_length: Answer tokens, the EOS included.
         from_start: Let the tokens before the first difference learn too.
         reach: Only this many tokens from the first difference on learn; 0 for all of them.
 
     Returns:
-        [S] long, an index into the sequence, or -1 for tokens that learn nothing.
+        [S] long, an index into the document, or -1 for tokens that learn nothing.
     """
     noisy = (layout.stream == NOISY).nonzero()[:, 0].view(-1, block_size)  # [T, n]
     clean = noisy + block_size
@@ -125,3 +122,24 @@ def teacher_index(
     index = torch.full_like(ids, -1)
     index[noisy[learns]] = clean[learns]
     return index
+
+
+def join(documents: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Make a sequence's columns out of its documents'.
+
+    Args:
+        documents: [S] columns by name. `document` is numbered anew, and `teacher_index`, where a
+            token learns, is counted from the sequence's first token on.
+    """
+    columns: dict[str, list[Tensor]] = {}
+    first = 0  # index of the document's first token
+    for number, document in enumerate(documents):
+        index = document["teacher_index"]
+        placed = {
+            "document": torch.full_like(index, number),
+            "teacher_index": torch.where(index < 0, index, index + first),
+        }
+        for name, values in (document | placed).items():
+            columns.setdefault(name, []).append(values)
+        first += len(index)
+    return {name: torch.cat(tensors) for name, tensors in columns.items()}

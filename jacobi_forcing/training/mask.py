@@ -43,7 +43,15 @@ windowed (the paper's NC-IC): noisy ones of their own window, clean ones of the 
     clean3   #       .      #      .      #      .      #      .      \
 
 In all of them clean rows see clean text only, so their logits are the model's own AR logits and may
-teach. Shapes: B = sequences, S = tokens of the longest.
+teach. A sequence may hold several such drawings, one for each of its documents; between them all is
+hidden:
+
+           document0 document1 document2
+    document0   D         .         .
+    document1   .         D         .
+    document2   .         .         D
+
+Shapes: B = sequences, S = tokens of the longest.
 """
 
 from collections.abc import Callable
@@ -58,8 +66,8 @@ def visible(query: Layout, key: Layout, variant: str, window: int) -> Tensor:
     """Tell whether `query` tokens see `key` tokens; fields broadcast against each other.
 
     Args:
-        query: Stream, block and position of the tokens that look.
-        key: The same of the tokens looked at.
+        query: The tokens that look.
+        key: The tokens looked at.
         variant: `noise-conditioned`, `clean-context` or `windowed`.
         window: Blocks per window, for `windowed`.
 
@@ -83,7 +91,8 @@ def visible(query: Layout, key: Layout, variant: str, window: int) -> Tensor:
         from_noisy = torch.where(same_window, key.stream == NOISY, key.stream == CLEAN) & earlier
     from_noisy = from_noisy & (query.stream == NOISY)
     real = (query.stream != PADDING) & (key.stream != PADDING)
-    return real & (to_prompt | own_block | from_clean | from_noisy)
+    same_document = query.document == key.document
+    return real & same_document & (to_prompt | own_block | from_clean | from_noisy)
 
 
 def dense_mask(layout: Layout, variant: str, window: int) -> Tensor:

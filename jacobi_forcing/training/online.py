@@ -8,23 +8,35 @@ These are the states its decoder goes through, and no two visits see the same on
     ids        [prompt][answer][draft 0][draft 1] ...
     positions   0..P-1  P..     p0..     p1..
 
+Where a sequence holds several documents, all their texts come first and then all their drafts, so
+that a teacher of the clean texts can stop there (batch.clean_part).
+
 A draft sees the clean text before its place and itself: what decoding shows it. (So this is
 `clean-context`. What a noisy block repeats of the clean one, its settled part, needs no tokens,
 and neither does what lies too far behind to learn: every token of a draft may teach something.)
 
-Shapes: B = sequences, S = tokens of the longest, T = drafts of the batch, m = tokens per draft.
+Shapes: B = sequences, S = tokens of the longest, D = documents of the longest, T = drafts of the
+batch, m = tokens per draft.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
 
-from jacobi_forcing.data.packed import Packed
-from jacobi_forcing.training.batch import Collator
-from jacobi_forcing.training.layout import CLEAN, NOISY, PROMPT, Layout, ar_targets, deinterleave
+from jacobi_forcing.data.packed import Document, Packed
+from jacobi_forcing.training.batch import Collator, columns_of
+from jacobi_forcing.training.layout import (
+    CLEAN,
+    IGNORED,
+    NOISY,
+    PROMPT,
+    Layout,
+    ar_targets,
+    join,
+)
 
 
 class DraftCollator(Collator):
@@ -41,37 +53,68 @@ class DraftCollator(Collator):
         self.draft_tokens = draft_tokens
         self.drafts_per_block = drafts_per_block
 
-    def __call__(self, sequences: list[Packed]) -> dict[str, Tensor]:
-        """Collate sequences; what is noisy in them is not used."""
-        batch = super().__call__(sequences)
-        batch["prompt_length"] = torch.tensor([s.prompt_length for s in sequences])
-        batch["answer_length"] = torch.tensor([s.answer_length for s in sequences])
-        return batch
+    def __call__(self, sequences: Sequence[Packed]) -> dict[str, Tensor]:
+        """Collate sequences; what is noisy in them is not used.
 
-    def tensors(self, packed: Packed) -> dict[str, Tensor]:
-        """Make the [S] tensors of one sequence: its clean text, and empty drafts."""
-        prompt, _, clean = deinterleave(packed.input_ids, packed.prompt_length, self.block_size)
-        answer = [token for block in clean for token in block][: packed.answer_length]
-        text = torch.tensor(prompt + answer)
-        num_drafts = -(-len(answer) * self.drafts_per_block // self.block_size)
-        draft = torch.arange(num_drafts).repeat_interleave(self.draft_tokens)
-        stream = torch.tensor([PROMPT] * len(prompt) + [CLEAN] * len(answer))
-        is_clean = (stream == CLEAN).long()
+        Added to a batch are tables of its documents, [B, D] long, 0 behind shorter ones:
+        `prompt_length`, `answer_length`, and `text_start`, the column of a document's first token.
+        """
+        batch = super().__call__(sequences)
+        tables: dict[str, list[Tensor]] = {}
+        for sequence in sequences:
+            prompt_length = torch.tensor([document.prompt_length for document in sequence])
+            answer_length = torch.tensor([document.answer_length for document in sequence])
+            length = prompt_length + answer_length
+            tables.setdefault("prompt_length", []).append(prompt_length)
+            tables.setdefault("answer_length", []).append(answer_length)
+            tables.setdefault("text_start", []).append(length.cumsum(0) - length)
+        return batch | {
+            name: torch.nn.utils.rnn.pad_sequence(columns, batch_first=True)
+            for name, columns in tables.items()
+        }
+
+    def tensors(self, sequence: Packed) -> dict[str, Tensor]:
+        """Make the [S] tensors of one sequence: its clean texts, and behind them empty drafts."""
+        texts = join([self.text(document) for document in sequence])
+        drafts = join([self.empty_drafts(document) for document in sequence])
+        return {name: torch.cat([texts[name], drafts[name]]) for name in texts}
+
+    def text(self, document: Document) -> dict[str, Tensor]:
+        """Make the [P + A] tensors of a document's prompt and answer."""
+        prompt_length, answer_length = document.prompt_length, document.answer_length
+        ids = torch.tensor(document.input_ids, dtype=torch.long)
+        clean = ids[prompt_length:].view(-1, 2, self.block_size)[:, 1].flatten()
+        ids = torch.cat([ids[:prompt_length], clean[:answer_length]])
+        position = torch.arange(len(ids))
+        is_clean = (position >= prompt_length).long()
         layout = Layout(
-            stream=torch.cat([stream, torch.full_like(draft, NOISY)]),
-            block=torch.cat([is_clean - 1, draft]),
-            position=torch.cat([torch.arange(len(text)), torch.zeros_like(draft)]),
-            start=torch.cat([is_clean * len(prompt), torch.zeros_like(draft)]),
+            document=torch.zeros_like(ids),
+            stream=torch.where(is_clean > 0, CLEAN, PROMPT),
+            block=is_clean - 1,
+            position=position,
+            start=is_clean * prompt_length,
         )
-        ids = torch.cat([text, torch.full_like(draft, self.pad_id)])
-        return {
+        return columns_of(layout) | {
             "input_ids": ids,
-            "position_ids": layout.position,
-            "stream": layout.stream,
-            "block": layout.block,
-            "start": layout.start,
-            "ar_targets": ar_targets(ids, layout, len(answer), on_prompt=self.ar_on_prompt),
+            "ar_targets": ar_targets(ids, layout, answer_length, on_prompt=self.ar_on_prompt),
             "teacher_index": torch.full_like(ids, -1),
+        }
+
+    def empty_drafts(self, document: Document) -> dict[str, Tensor]:
+        """Make the tensors of a document's drafts, one behind the other."""
+        num_drafts = -(-document.answer_length * self.drafts_per_block // self.block_size)
+        number = torch.arange(num_drafts).repeat_interleave(self.draft_tokens)
+        layout = Layout(
+            document=torch.zeros_like(number),
+            stream=torch.full_like(number, NOISY),
+            block=number,
+            position=torch.zeros_like(number),
+            start=torch.zeros_like(number),
+        )
+        return columns_of(layout) | {
+            "input_ids": torch.full_like(number, self.pad_id),
+            "ar_targets": torch.full_like(number, IGNORED),
+            "teacher_index": torch.full_like(number, -1),
         }
 
 
@@ -119,18 +162,14 @@ class OnlineDrafts:
         return filled | {"teacher_index": drafts.teacher_index(state, from_start=self.from_start)}
 
     def _starts(self, drafts: "Drafts", generator: torch.Generator) -> Tensor:
-        """Spread a sequence's drafts over its answer, each at a random place of its own stretch.
+        """Spread a document's drafts over its answer, each at a random place of its own stretch.
 
         Returns:
             [T] long, answer tokens before the draft; one at least is left to predict behind it.
         """
         part = torch.rand(len(drafts.row), generator=generator).to(drafts.row.device)
-        number = drafts.number
-        count = torch.zeros_like(drafts.answer_length).scatter_reduce(
-            0, drafts.row, number + 1, "amax"
-        )[drafts.row]
-        last = (drafts.answer_length[drafts.row] - 1).clamp(min=1)
-        return ((number + part) / count * last).long().clamp(max=last - 1)
+        last = (drafts.answer_length - 1).clamp(min=1)
+        return ((drafts.number + part) / drafts.siblings() * last).long().clamp(max=last - 1)
 
     def _noise(self, drafts: "Drafts", generator: torch.Generator) -> Tensor:
         """Draw [T, m] ids."""
@@ -147,7 +186,9 @@ class Drafts:
 
     Attributes:
         row: [T] long, the sequence a draft belongs to.
-        number: [T] long, which of its sequence's drafts it is.
+        document: [T] long, which of its sequence's documents it belongs to.
+        number: [T] long, which of its document's drafts it is.
+        prompt_length: [T] long, of its document, as `answer_length` is.
         index: [T, m] long, its tokens' places in the flattened batch.
         position: [T, m] long, their position ids.
         right: [T, m] long, the fixed point there, pads behind its end.
@@ -159,23 +200,34 @@ class Drafts:
         self.length = batch["input_ids"].shape[1]
         self.index = (batch["stream"].flatten() == NOISY).nonzero()[:, 0].view(-1, draft_tokens)
         self.row = self.index[:, 0] // self.length
+        self.document = batch["document"].flatten()[self.index[:, 0]]
         self.number = batch["block"].flatten()[self.index[:, 0]]
-        self.answer_length = batch["answer_length"]
+        self.prompt_length = batch["prompt_length"][self.row, self.document]
+        self.answer_length = batch["answer_length"][self.row, self.document]
+        # Of its document's text: the column it starts in, and its place in the flattened batch.
+        self._column = batch["text_start"][self.row, self.document][:, None]
+        self._text_start = self.row[:, None] * self.length + self._column
+
+    def siblings(self) -> Tensor:
+        """Count the drafts of each draft's document: [T] long."""
+        shape = self._batch["answer_length"].shape
+        group = self.row * shape[1] + self.document
+        counts = torch.zeros(shape.numel(), dtype=torch.long, device=group.device)
+        return counts.index_add(0, group, torch.ones_like(group))[group]
 
     def place(self, starts: Tensor) -> None:
         """Let draft i start behind starts[i] answer tokens."""
-        prompt_length = self._batch["prompt_length"][self.row][:, None]
-        end = prompt_length + self.answer_length[self.row][:, None]
+        end = (self.prompt_length + self.answer_length)[:, None]
         offset = torch.arange(self.index.shape[1], device=starts.device)
-        behind = prompt_length + starts[:, None] + offset
+        behind = (self.prompt_length + starts)[:, None] + offset
         # Behind the end nothing is learned; no position may leave the context for it.
         self.position = torch.minimum(behind, end - 1)
         self.right = torch.where(behind < end, self.text(self.position), self.pad_id)
         self.predicts = behind + 1 < end
 
     def text(self, position: Tensor) -> Tensor:
-        """Look up [T, m] positions in each draft's own clean text, which lies from column 0 on."""
-        return self._batch["input_ids"].flatten()[self.row[:, None] * self.length + position]
+        """Look up [T, m] positions in each draft's own clean text."""
+        return self._batch["input_ids"].flatten()[self._text_start + position]
 
     def batch(self, state: Tensor) -> dict[str, Tensor]:
         """Give the batch with [T, m] states in its drafts."""
@@ -197,7 +249,7 @@ class Drafts:
         learns = differs[:, -1:].expand_as(differs) if from_start else differs
         learns = learns & self.predicts
         index = torch.full_like(self._batch["teacher_index"].flatten(), -1)
-        index[self.index[learns]] = self.position[learns]  # the clean token there
+        index[self.index[learns]] = (self._column + self.position)[learns]  # the clean token there
         return index.view_as(self._batch["teacher_index"])
 
 

@@ -1,7 +1,8 @@
 """How noisy each block of a training sequence is (paper 3.1, Eq. 7)."""
 
 import random
-from collections.abc import Sequence
+
+import numpy as np
 
 
 def scheduled_ratios(
@@ -38,28 +39,36 @@ def scheduled_ratios(
     return [steps[(phase + block) % window] for block in range(num_blocks)]
 
 
-def first_difference(state: Sequence[int], fixed_point: Sequence[int]) -> int:
-    """Count the leading tokens of `state` that equal the fixed point's; n where all do."""
-    for i, (token, right) in enumerate(zip(state, fixed_point, strict=True)):
-        if token != right:
-            return i
-    return len(fixed_point)
-
-
-def noise_ratio(state: Sequence[int], fixed_point: Sequence[int]) -> float:
-    """Give the fraction of a block's tokens from its first wrong one on, 0..1.
+def noise_ratios(states: np.ndarray, fixed_points: np.ndarray) -> np.ndarray:
+    """Give every state the fraction of its tokens from its first wrong one on, 0..1.
 
     A token that is already right behind a wrong one still counts as noise, as in the reference.
-    """
-    return 1 - first_difference(state, fixed_point) / len(fixed_point)
-
-
-def nearest_state(states: Sequence[Sequence[int]], ratio: float) -> int:
-    """Pick the state whose noise ratio is nearest to `ratio`, the earliest on a tie.
 
     Args:
-        states: A block's states in order; the last is its fixed point.
-        ratio: The ratio to aim for, 0..1.
+        states: [N, n] ids.
+        fixed_points: [N, n] ids, of each state's block.
+
+    Returns:
+        [N] float64.
     """
-    distances = [abs(noise_ratio(state, states[-1]) - ratio) for state in states]
-    return distances.index(min(distances))
+    block_size = states.shape[1]
+    differs = states != fixed_points
+    first = np.where(differs.any(1), differs.argmax(1), block_size)
+    return 1 - first / block_size
+
+
+def nearest_states(noise: np.ndarray, block: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """Pick of every block the state whose noise ratio is nearest, the earliest on a tie.
+
+    Args:
+        noise: [N], the states' noise ratios, block by block and each block's in order.
+        block: [N], the block of each state: 0 .. T - 1, every one at least once.
+        ratios: [T], what each block aims for, 0..1.
+
+    Returns:
+        [T] indices of states.
+    """
+    distances = np.abs(noise - ratios[block])
+    # Stable, so among equals the earliest comes first.
+    order = np.lexsort((distances, block))
+    return order[np.searchsorted(block, np.arange(len(ratios)))]
