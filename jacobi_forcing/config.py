@@ -283,6 +283,10 @@ class CollectConfig(_Machine):
             f"--verifier-seconds is {self.verifier_seconds}, must be above 0.",
         )
         assert self.part  # or it says what is wrong with --shard
+        check(
+            self.engine == "local" or self.device in ("auto", "cpu", "cuda"),
+            f"--device is {self.device!r}, but Ray chooses the GPUs. Take auto, cpu or cuda.",
+        )
 
     @property
     def part(self) -> tuple[int, int]:

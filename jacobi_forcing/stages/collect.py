@@ -1,9 +1,11 @@
 """collect: decode prompts with the current model and record answers and Jacobi states."""
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from jacobi_forcing.data.record import claim, run_record
 from jacobi_forcing.data.trajectories import (
     MANIFEST,
     Trajectory,
+    from_line,
+    to_line,
     tokenizer_fingerprint,
     write_shard,
 )
@@ -28,6 +32,7 @@ from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.decoding.strategies import Jacobi, KnownAnswer, Strategy
 from jacobi_forcing.drawing.report import table, write_report
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.integrations.ray_engine import in_actors
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
@@ -38,6 +43,7 @@ from jacobi_forcing.stages.machine import check_block_size, open_model
 # Settings that say how the work is done: what comes out of it is the same.
 FREE = ("out", "threads", "device", "batch_size", "sort_prompts", "shard", "engine", "num_engines")
 FREE += ("verifier_workers",)
+_TASK_BATCHES = 4  # what a Ray actor does in one go: the more, the less often its batch runs empty
 _WAITING_SHARDS = 2  # complete ones, kept in memory while another is filtered
 
 
@@ -52,7 +58,8 @@ def run(config: CollectConfig) -> Path:
         JacobiForcingError: Bad settings, prompts or model, or a folder begun with other settings.
     """
     out = collection.own_folder(config)
-    model = open_model(config)
+    # Ray's engines have the GPUs; here the model is only asked who it is.
+    model = open_model(config if config.engine == "local" else replace(config, device="cpu"))
     check_block_size(config, model)
     prompts = load_prompts(config, model)
     record = run_record(config, tokenizer=tokenizer_fingerprint(model.tokenizer))
@@ -177,7 +184,11 @@ def _trajectories(
             yield _skipped(prompts[index], index)
         else:
             short.append(index)
-    yield from decode_prompts(config, model, prompts, _by_length(config, prompts, short))
+    order = _by_length(config, prompts, short)
+    if config.engine == "ray":
+        yield from _decode_in_actors(config, prompts, order)
+    else:
+        yield from decode_prompts(config, model, prompts, order)
 
 
 def _skipped(prompt: Prompt, index: int) -> Trajectory:
@@ -197,6 +208,44 @@ def _by_length(
         lot = indices[first : first + size]
         ordered += sorted(lot, key=lambda i: len(prompts[i].ids), reverse=number % 2 == 1)
     return ordered
+
+
+class Engine:
+    """A model in a process of its own, which decodes the prompts of one task after another."""
+
+    def __init__(self, config: CollectConfig):
+        self.config = config
+        self.model = open_model(config)
+
+    def __call__(self, task: str) -> Iterator[str]:
+        """Yield a trajectory's line (`data.trajectories`) for every prompt of a task."""
+        prompts = {
+            index: Prompt(ids, answer=answer, id=name)
+            for index, ids, answer, name in json.loads(task)
+        }
+        yield from map(to_line, decode_prompts(self.config, self.model, prompts, list(prompts)))
+
+
+def _decode_in_actors(
+    config: CollectConfig, prompts: Sequence[Prompt], order: Sequence[int]
+) -> Iterator[Trajectory]:
+    """Do as `decode_prompts`, in Ray actors."""
+    if not order:
+        return
+    size = _TASK_BATCHES * config.batch_size
+    tasks = [
+        json.dumps([(i, prompts[i].ids, prompts[i].answer, prompts[i].id) for i in some])
+        for some in (order[first : first + size] for first in range(0, len(order), size))
+    ]
+    lines = in_actors(
+        Engine,
+        (config,),
+        tasks,
+        num_actors=config.num_engines,
+        num_cpus=max(config.threads, 1),
+        use_gpus=config.device != "cpu",
+    )
+    yield from map(from_line, lines)
 
 
 def decode_prompts(
