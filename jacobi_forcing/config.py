@@ -6,6 +6,7 @@ beside its output. This module imports neither torch nor transformers, so that `
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
@@ -17,6 +18,7 @@ POOLS = ("states", "text", "both")
 NOISE_SOURCES = ("text", "vocabulary")
 SCHEDULES = ("progressive", "random", "reverse")
 RECORDS = ("states", "answers")
+ENGINES = ("local", "ray")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MASKS = ("noise-conditioned", "clean-context", "windowed")
 
@@ -104,7 +106,7 @@ def _check_type(name: str, value: Any, expected: Any) -> None:
 _AT_LEAST_ONE = (
     *("max_new_tokens", "batch_size", "shard_prompts", "self_prompt_tokens", "window", "copies"),
     *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
-    *("eval_max_new_tokens",),
+    *("eval_max_new_tokens", "sort_prompts", "distinct_tokens", "verifier_workers"),
 )
 _SIGNED = ("presence_penalty", "frequency_penalty")
 _AT_MOST = {"threads": 1024, "pool_size": 1024, "branch_tokens": 4096}
@@ -228,9 +230,74 @@ class CollectConfig(_Machine):
     max_new_tokens: int = option(256, "longest answer, in tokens; rounded up to whole blocks")
     noise: str = option("text", "where a block's first guess is drawn from", NOISE_SOURCES)
     batch_size: int = option(64, "prompts decoded together")
+    sort_prompts: int = option(
+        1024,
+        "prompts that are decoded in order of their lengths, so that little is padded; 1 keeps the "
+        "source's order; it changes nothing in the files",
+    )
     shard_prompts: int = option(256, "prompts per file")
+    shard: str = option(
+        "1/1",
+        "i/N: collect only the i-th of N parts of the work, into OUT/shard-i-of-N",
+    )
+    engine: str = option(
+        "local", "local: decode in this process; ray: in a pool of Ray actors", ENGINES
+    )
+    num_engines: int = option(
+        0, "ray: actors; 0 takes one per GPU of the cluster, or one where there is none"
+    )
     self_prompt_tokens: int = option(32, "longest prompt sampled by self:N")
+    max_prompt_tokens: int = option(
+        0, "drop longer prompts, undecoded; 0 takes all and refuses those beyond the context"
+    )
+    min_answer_tokens: int = option(0, "drop shorter answers; the EOS counts")
+    finished_only: bool = option(False, "drop answers that ended without EOS")
+    min_distinct: float = option(
+        0.0,
+        "drop answers of whose n-grams less than this part is distinct: they go round in circles; "
+        "0 keeps all",
+    )
+    distinct_tokens: int = option(8, "n of those n-grams")
+    verifier: str = option(
+        "",
+        "MODULE:FUNCTION, called with (prompt, answer, record) in a child process, must return "
+        "True for an answer to be kept. It may do whatever you may: if it runs what the model "
+        "wrote, it does so without a sandbox, so that naming it is your permission",
+    )
+    verifier_seconds: float = option(10.0, "time that the verifier has for an answer")
+    verifier_workers: int = option(2, "processes that run the verifier")
     seed: int = option(0, "random seed")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.min_distinct <= 1, f"--min-distinct is {self.min_distinct}, must be from 0 to 1."
+        )
+        module, _, function = self.verifier.partition(":")
+        check(
+            self.verifier == "" or (module != "" and function.isidentifier()),
+            f"--verifier is {self.verifier!r}, must be MODULE:FUNCTION.",
+        )
+        check(
+            self.verifier_seconds > 0,
+            f"--verifier-seconds is {self.verifier_seconds}, must be above 0.",
+        )
+        assert self.part  # or it says what is wrong with --shard
+        check(
+            self.engine == "local" or self.device in ("auto", "cpu", "cuda"),
+            f"--device is {self.device!r}, but Ray chooses the GPUs. Take auto, cpu or cuda.",
+        )
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which part of the work this is, from 1, and how many there are."""
+        found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        number, num_parts = map(int, found.groups()) if found else (0, 0)
+        check(
+            1 <= number <= num_parts,
+            f"--shard is {self.shard!r}, must be i/N with i from 1 to N.",
+        )
+        return number, num_parts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -58,7 +59,9 @@ def jsonl(path, records):
 
 
 def shards_of(folder):
-    return {p.name: sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("part-*"))}
+    return {
+        p.name: sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("part-*.parquet"))
+    }
 
 
 def greedy(model, prompt_ids, num_tokens, eos_ids):
@@ -320,10 +323,13 @@ def test_what_a_killed_writer_left_behind_is_removed(toy, tmp_path):
     dead.wait()
     out = tmp_path / "out"
     out.mkdir()
-    (out / f".part-00000.parquet.{dead.pid}.tmp").write_bytes(b"PAR1")
-    (out / ".part-00000.parquet.1.tmp").write_bytes(b"a process that lives is writing this")
+    here, elsewhere = socket.gethostname(), "another-machine"
+    name = ".part-00000.parquet.{}.{}.tmp".format
+    (out / name(here, dead.pid)).write_bytes(b"PAR1")
+    (out / name(here, 1)).write_bytes(b"a process that lives is writing this")
+    (out / name(elsewhere, dead.pid)).write_bytes(b"this one may live")
     collect(toy, "self:4", out)
-    assert [p.name for p in out.glob(".*")] == [".part-00000.parquet.1.tmp"]
+    assert {p.name for p in out.glob(".*")} == {name(here, 1), name(elsewhere, dead.pid)}
 
 
 def test_a_pack_that_is_killed_ends_with_the_same_bytes_when_run_again(tmp_path):

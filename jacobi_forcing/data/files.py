@@ -1,8 +1,10 @@
 """Write files whole or not at all, and find out what a file is."""
 
+import fcntl
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,23 +20,60 @@ from jacobi_forcing.errors import ConfigError, DataError
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to, which becomes `path` when the block ends without an error.
 
+    What has its final name is on the disk, whole, even if the power fails.
+
     Raises:
         DataError: The disk is full or the folder cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Machines that share the folder may have processes of the same number.
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         yield temporary
+        _sync(temporary)
         temporary.replace(path)
+        _sync(path.parent)
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot write: {error.strerror or error}. What was finished before is kept; "
-            "make room and run the same command again to continue."
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def cannot_write(path: Path, error: OSError) -> DataError:
+    """Say that a file could not be written, and that nothing else is lost."""
+    return DataError(
+        f"{path}: cannot write: {error.strerror or error}. What was finished before is kept; "
+        "make room and run the same command again to continue."
+    )
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an existing file for this process alone; a killed process lets go of it.
+
+    Raises:
+        ConfigError: Another process holds it.
+    """
+    with path.open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{path.parent}: another process is at work in this folder. Wait for its end, or "
+                "give another folder."
+            ) from None
+        yield
 
 
 def refuse_folder(path: str, flag: str) -> None:
@@ -47,8 +86,8 @@ def refuse_folder(path: str, flag: str) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what processes that were killed while they wrote `path` left behind."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+    """Remove what processes of this machine that were killed while they wrote `path` left."""
+    for leftover in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.tmp"):
         try:
             os.kill(int(leftover.name.split(".")[-2]), 0)  # only asks whether the process lives
         except ProcessLookupError:
@@ -93,6 +132,23 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
         raise DataError(f"{path}: not a readable Parquet file: {error}.") from error
 
 
+def read_note(path: Path, key: str) -> Any:
+    """Read the JSON value that a Parquet file's schema carries under `key`; None without one."""
+    try:
+        notes = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: not a readable Parquet file, it may be cut off: {str(error).rstrip('.')}. "
+            "Remove it and run the command that wrote it again."
+        ) from error
+    return json.loads(notes[key.encode()]) if key.encode() in notes else None
+
+
+def with_note(schema: pa.Schema, key: str, value: Any) -> pa.Schema:
+    """Let a schema carry a JSON value under `key`; the same value gives the same bytes."""
+    return schema.with_metadata({key: json.dumps(value, sort_keys=True)})
+
+
 def sha256(path: Path) -> str:
     """Hash a file's bytes."""
     with path.open("rb") as file:
@@ -105,5 +161,6 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """List a folder's Parquet files in order."""
-    return sorted(folder.glob("part-*.parquet"))
+    """List a folder's Parquet files in order, with those that machines put into parts of it."""
+    found = [*folder.glob("part-*.parquet"), *folder.glob("shard-*-of-*/part-*.parquet")]
+    return sorted(found, key=lambda path: path.name)

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,15 +22,18 @@ class Prompt(NamedTuple):
     ids: list[int]
     problem: Problem | None = None  # how to check the answer, where it is a bundled problem
     answer: list[int] | None = None  # a likely answer, where one is known; EOS included
+    id: str | None = None  # what its source calls it
+    record: dict | None = None  # all that its source says of it, where a verifier needs it
 
 
 def read_prompts(
     source: str,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    context_tokens: int,
+    context_tokens: int | None,
     seed: int = 0,
     held_out: bool = False,
+    keep_records: bool = False,
 ) -> list[Prompt]:
     """Read and tokenize prompts; `self:N` is not one of them, because it needs the model.
 
@@ -37,12 +41,15 @@ def read_prompts(
         source: A .jsonl or .parquet file, a hub dataset or a folder of data files, `bundled:N`,
             `bundled:math:N` or `bundled:code:N`.
         tokenizer: Encodes `prompt` as it is, and `messages` through its chat template.
-        context_tokens: A prompt this long leaves no room for an answer and is refused.
+        context_tokens: A prompt this long leaves no room for an answer and is refused; None takes
+            prompts of any length.
         seed: Which bundled problems are dealt.
         held_out: Deal them from the held-out split.
+        keep_records: Keep every prompt's whole record.
 
     Raises:
-        DataError: A record is broken, empty or too long; it is named by file and line.
+        DataError: A record is broken, empty or too long, or has the id of another one; it is named
+            by file and line.
     """
     if source.startswith("bundled"):
         return [
@@ -50,24 +57,45 @@ def read_prompts(
                 encode({"prompt": p.prompt}, tokenizer, f"{source}:{n}", context_tokens),
                 p,
                 encode_answer({"answer": p.answer}, tokenizer, f"{source}:{n}"),
+                record=asdict(p) if keep_records else None,
             )
             for n, p in enumerate(bundled_problems(source, seed=seed, held_out=held_out), 1)
         ]
-    prompts = [
-        Prompt(
-            encode(record, tokenizer, where, context_tokens),
-            answer=encode_answer(record, tokenizer, where),
-        )
-        for where, record in _records(source)
-    ]
+    prompts, seen = [], {}
+    for where, record in _records(source):
+        ids = encode(record, tokenizer, where, context_tokens)
+        answer = encode_answer(record, tokenizer, where)
+        name = _prompt_id(record, where, seen)
+        prompts.append(Prompt(ids, None, answer, name, record if keep_records else None))
     if not prompts:
         raise DataError(f"{source}: no prompts found; needed is at least one.")
     return prompts
 
 
 def prompts_fingerprint(prompts: Sequence[Prompt]) -> str:
-    """Hash prompts and their order."""
-    return hashlib.sha256(json.dumps([p.ids for p in prompts]).encode()).hexdigest()[:16]
+    """Hash prompts, their ids where they have some, and their order."""
+    entries = [p.ids if p.id is None else [p.id, p.ids] for p in prompts]
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
+
+
+def _prompt_id(record: dict, where: str, seen: dict[str, str]) -> str | None:
+    """Give a record's `id`, if it has one; `seen` maps earlier ids to their places.
+
+    Raises:
+        DataError: It is neither a text nor a whole number, or an earlier record has it too.
+    """
+    found = record.get("id")
+    if found is None:
+        return None
+    if type(found) not in (str, int):
+        raise DataError(f"{where}: the id is {found!r}; it must be a text or a whole number.")
+    first = seen.setdefault(str(found), where)
+    if first != where:
+        raise DataError(
+            f"{where}: the id {str(found)!r} is that of {first} too. Remove one of the two prompts "
+            "or give it another id."
+        )
+    return str(found)
 
 
 def bundled_problems(source: str, *, seed: int, held_out: bool) -> list[Problem]:
@@ -84,9 +112,9 @@ def bundled_problems(source: str, *, seed: int, held_out: bool) -> list[Problem]
 
 
 def encode(
-    record: Any, tokenizer: PreTrainedTokenizerBase, where: str, context_tokens: int
+    record: Any, tokenizer: PreTrainedTokenizerBase, where: str, context_tokens: int | None
 ) -> list[int]:
-    """Turn a record with `prompt` or `messages` into ids.
+    """Turn a record with `prompt` or `messages` into ids; a `context_tokens` of None is endless.
 
     Raises:
         DataError: It has neither, is empty, or leaves no room in the context; it names `where`.
@@ -104,7 +132,7 @@ def encode(
         raise DataError(f'{where}: needs an object with "prompt" or "messages".')
     if not ids:
         raise DataError(f"{where}: the prompt has no tokens, so there is nothing to continue.")
-    if len(ids) >= context_tokens:
+    if context_tokens is not None and len(ids) >= context_tokens:
         raise DataError(
             f"{where}: this prompt has {len(ids)} tokens, but the model's context of "
             f"{context_tokens} has to hold the answer too. Shorten or remove it."

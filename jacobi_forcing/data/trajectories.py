@@ -2,13 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from jacobi_forcing.data.files import read_json, read_rows, sha256, shard_paths
+from jacobi_forcing.data.files import (
+    read_json,
+    read_note,
+    read_rows,
+    sha256,
+    shard_path,
+    shard_paths,
+    with_note,
+    write_rows,
+)
 from jacobi_forcing.errors import DataError
 
 if TYPE_CHECKING:  # packing imports this file too, and needs no transformers
@@ -20,12 +29,17 @@ SCHEMA = pa.schema(
         ("prompt_ids", pa.list_(pa.int32())),
         ("answer_ids", pa.list_(pa.int32())),  # the EOS included where there is one
         ("states", pa.list_(pa.list_(pa.list_(pa.int32())))),  # [blocks, states, block_size]
-        ("finish_reason", pa.string()),  # "eos" or "length"
+        ("finish_reason", pa.string()),  # "eos", "length", or "skipped" without an answer
         ("num_forwards", pa.int32()),
         ("solved", pa.bool_()),  # null where the answer cannot be checked
+        ("prompt_id", pa.string()),  # null where the prompts' source gives none
     ]
 )
+DROPPED_SCHEMA = SCHEMA.append(pa.field("reason", pa.string())).append(
+    pa.field("detail", pa.string())
+)
 MANIFEST = "manifest.json"
+_NOTE = "jacobi"  # in a shard's Parquet schema: where it is from, and what was counted
 
 
 class Trajectory(NamedTuple):
@@ -42,12 +56,91 @@ class Trajectory(NamedTuple):
     finish_reason: str
     num_forwards: int
     solved: bool | None
+    prompt_id: str | None = None
+
+
+class Dropped(NamedTuple):
+    """A trajectory that a filter kept from the training data."""
+
+    trajectory: Trajectory
+    reason: str  # one of a few words, to be counted
+    detail: str = ""  # what else is known, such as the message of an exception
+
+
+def to_line(trajectory: Trajectory) -> str:
+    """Write a trajectory as one line of JSON."""
+    return json.dumps(trajectory, separators=(",", ":"))
+
+
+def from_line(line: str) -> Trajectory:
+    """Read what `to_line` wrote."""
+    return Trajectory(*json.loads(line))
 
 
 def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Hash a vocabulary: equal for tokenizers that give ids the same meaning."""
     entries = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
     return hashlib.sha256(entries).hexdigest()[:16]
+
+
+def dropped_path(shard: Path) -> Path:
+    """Name the file that holds what was dropped of a shard's prompts."""
+    return shard.with_name(shard.name.replace("part-", "dropped-"))
+
+
+def write_shard(
+    folder: Path,
+    number: int,
+    kept: Sequence[Trajectory],
+    dropped: Sequence[Dropped],
+    *,
+    origin: dict[str, Any],
+    counts: dict[str, int],
+) -> None:
+    """Write one shard: what is kept, beside it what was dropped, in the order of the prompts.
+
+    The file of what is kept comes last and marks both as whole. `origin` and `counts` go into its
+    schema, so that neither has to be looked for in the rows.
+
+    Args:
+        folder: Where to.
+        number: The shard's number.
+        kept: Rows for `pack`.
+        dropped: The others; without any there is no second file.
+        origin: What the shards of one folder have in common: see `check_origin`.
+        counts: What was counted in both: see `data.counts`.
+    """
+    path = shard_path(folder, number)
+    if dropped:
+        rows = [
+            d.trajectory._asdict() | {"reason": d.reason, "detail": d.detail or None}
+            for d in dropped
+        ]
+        write_rows(dropped_path(path), rows, DROPPED_SCHEMA)
+    note = {"origin": origin, "counts": counts}
+    write_rows(path, [t._asdict() for t in kept], with_note(SCHEMA, _NOTE, note))
+
+
+def read_counts(shard: Path) -> dict[str, int]:
+    """Read what was counted in a shard; only its schema is read."""
+    return read_note(shard, _NOTE)["counts"]
+
+
+def check_origin(shards: Sequence[Path], origin: dict[str, Any]) -> None:
+    """See that shards were collected with the model, prompts and settings of their folder.
+
+    Raises:
+        DataError: One was not, or cannot be read; it is named.
+    """
+    for shard in shards:
+        theirs = (read_note(shard, _NOTE) or {}).get("origin", {})
+        for name, ours in origin.items():
+            if theirs.get(name) != ours:
+                raise DataError(
+                    f"{shard}: was collected with {name} = {theirs.get(name)!r}, but its folder "
+                    f"with {ours!r}. Give shards of other models, prompts or settings a folder of "
+                    "their own."
+                )
 
 
 def read_manifest(folder: str | Path, written_by: str) -> dict:
@@ -67,14 +160,17 @@ def read_manifest(folder: str | Path, written_by: str) -> dict:
     stage = manifest.get("stage") if isinstance(manifest, dict) else None
     if stage != written_by:
         raise DataError(f"{path}: was written by {stage or 'no stage'}, needed is {written_by}.")
-    found = {shard.name: sha256(shard) for shard in shard_paths(Path(folder))}
+    shards = shard_paths(Path(folder))
+    found = {shard.name: sha256(shard) for shard in shards}
     listed = manifest.get("shards", {})
-    for name in sorted(found | listed):
-        if found.get(name) != listed.get(name):
-            raise DataError(
-                f"{Path(folder) / name}: is not the file that {MANIFEST} lists. Run "
-                f"`jacobi {written_by}` again, into another folder."
-            )
+    changed = [name for name in sorted(found | listed) if found.get(name) != listed.get(name)]
+    if changed:
+        if "origin" in manifest:  # a shard from elsewhere, or one that is cut off, is called so
+            check_origin([s for s in shards if s.name in changed], manifest["origin"])
+        raise DataError(
+            f"{Path(folder) / changed[0]}: is not the file that {MANIFEST} lists. Run "
+            f"`jacobi {written_by}` again, into another folder."
+        )
     return manifest
 
 

@@ -1,85 +1,260 @@
 """collect: decode prompts with the current model and record answers and Jacobi states."""
 
-from collections.abc import Iterator
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from jacobi_forcing.config import CollectConfig
-from jacobi_forcing.data.files import read_rows, sha256, shard_path, write_json, write_rows
+from jacobi_forcing.data import collection
+from jacobi_forcing.data.counts import count
+from jacobi_forcing.data.files import locked
+from jacobi_forcing.data.open_shards import OpenShards
 from jacobi_forcing.data.prompts import Prompt, prompts_fingerprint, read_prompts
 from jacobi_forcing.data.record import claim, run_record
-from jacobi_forcing.data.trajectories import MANIFEST, SCHEMA, Trajectory, tokenizer_fingerprint
+from jacobi_forcing.data.trajectories import (
+    MANIFEST,
+    Trajectory,
+    from_line,
+    to_line,
+    tokenizer_fingerprint,
+    write_shard,
+)
 from jacobi_forcing.decoding import Finished, Forward, Noise, Request, decode
 from jacobi_forcing.decoding.record import TrajectoryRecorder
 from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.decoding.strategies import Jacobi, KnownAnswer, Strategy
+from jacobi_forcing.drawing.report import table, write_report
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.integrations.ray_engine import in_actors
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import progress_bar
+from jacobi_forcing.stages.filters import Filters
 from jacobi_forcing.stages.machine import check_block_size, open_model
+
+# Settings that say how the work is done: what comes out of it is the same.
+FREE = ("out", "threads", "device", "batch_size", "sort_prompts", "shard", "engine", "num_engines")
+FREE += ("verifier_workers",)
+_TASK_BATCHES = 4  # what a Ray actor does in one go: the more, the less often its batch runs empty
+_WAITING_SHARDS = 2  # complete ones, kept in memory while another is filtered
 
 
 def run(config: CollectConfig) -> Path:
     """Collect trajectories into `config.out`; return that folder.
 
-    Shards hold `shard_prompts` prompts in order and appear whole, so a run that was stopped at any
-    moment continues behind its last shard and no prompt is lost or doubled.
+    A prompt that is decoded is noted at once, so a run that was stopped at any moment continues
+    behind it: no prompt is lost, doubled or decoded again, and the shards' bytes are those of a run
+    that nothing stopped.
 
     Raises:
         JacobiForcingError: Bad settings, prompts or model, or a folder begun with other settings.
     """
-    out = Path(config.out)
-    model = open_model(config)
+    out = collection.own_folder(config)
+    # Ray's engines have the GPUs; here the model is only asked who it is.
+    model = open_model(config if config.engine == "local" else replace(config, device="cpu"))
     check_block_size(config, model)
-    prompts = load_prompts(config.prompts, model, config.seed, config.self_prompt_tokens)
+    prompts = load_prompts(config, model)
     record = run_record(config, tokenizer=tokenizer_fingerprint(model.tokenizer))
     inputs = {"weights": model.weights_fingerprint(), "prompts": prompts_fingerprint(prompts)}
-    # Where the work is done does not change what comes out of it.
-    claim(out, record["settings"] | inputs, free=("out", "threads", "device", "batch_size"))
-    if (out / MANIFEST).exists():
-        return out
-
-    shards = range(0, len(prompts), config.shard_prompts)
-    written = 0
-    while written < len(shards) and shard_path(out, written).exists():
-        written += 1
-    first = min(written * config.shard_prompts, len(prompts))
-    rows: dict[int, Trajectory] = {}
-    with progress_bar("collect", len(prompts)) as bar:
-        bar.advance(first)
-        for trajectory in _collect(config, model, prompts, first):
-            rows[trajectory.prompt_index] = trajectory
-            bar.advance()
-            while written < len(shards):
-                members = range(shards[written], len(prompts))[: config.shard_prompts]
-                if not all(i in rows for i in members):
-                    break
-                done = [rows.pop(i) for i in members]
-                checked = _with_verdicts(model, prompts, done)
-                write_rows(shard_path(out, written), [t._asdict() for t in checked], SCHEMA)
-                written += 1
-    _finish(out, record, config, len(shards))
-    return out
+    facts = record["settings"] | inputs
+    with closing(Filters(config, model, prompts)) as filters:
+        claim(out, facts, free=FREE)
+        with locked(out / "settings.json"):
+            if not (out / MANIFEST).exists():
+                origin = collection.origin(facts, FREE)
+                _collect(config, model, prompts, filters, out, origin)
+                _report(out, collection.finish(out, record, origin), config)
+    joined = collection.join(config)
+    if joined is not None:
+        _report(Path(config.out), joined, config)
+    return Path(config.out)
 
 
-def load_prompts(source: str, model: CausalLM, seed: int, self_prompt_tokens: int) -> list[Prompt]:
-    """Read prompts, or sample them from the model where `source` is `self:N`."""
+def _report(out: Path, report: dict[str, Any], config: CollectConfig) -> None:
+    write_report(out / "report.html", report, model_name=config.model, prompts=config.prompts)
+    Console(stderr=True).print(table(report))
+
+
+def load_prompts(config: CollectConfig, model: CausalLM) -> list[Prompt]:
+    """Read prompts, or sample them from the model where their source is `self:N`."""
+    source, longest = config.prompts, config.max_prompt_tokens
+    if longest >= model.context_tokens:
+        raise ConfigError(
+            f"--max-prompt-tokens is {longest}, but the context of {model.context_tokens} tokens "
+            "has to hold the answer too. Take a smaller number."
+        )
     if not source.startswith("self:"):
-        return read_prompts(source, model.tokenizer, context_tokens=model.context_tokens, seed=seed)
-    count = source.removeprefix("self:")
-    if not count.isdigit() or int(count) == 0:
+        return read_prompts(
+            source,
+            model.tokenizer,
+            context_tokens=None if longest else model.context_tokens,
+            seed=config.seed,
+            keep_records=bool(config.verifier),
+        )
+    num = source.removeprefix("self:")
+    if not num.isdigit() or int(num) == 0:
         raise ConfigError(f"--prompts is {source!r}; write self:N with the number of prompts.")
-    return [
-        Prompt(ids)
-        for ids in sample_prompts(model, int(count), max_tokens=self_prompt_tokens, seed=seed)
-    ]
+    sampled = sample_prompts(
+        model, int(num), max_tokens=config.self_prompt_tokens, seed=config.seed
+    )
+    return [Prompt(ids) for ids in sampled]
 
 
 def _collect(
-    config: CollectConfig, model: CausalLM, prompts: list[Prompt], first: int
+    config: CollectConfig,
+    model: CausalLM,
+    prompts: Sequence[Prompt],
+    filters: Filters,
+    out: Path,
+    origin: dict[str, Any],
+) -> None:
+    """Decode what no earlier run has decoded, and write every shard that is not there."""
+    members = collection.members(config, len(prompts))
+    collection.check_folder(out, members, origin)
+    shards = OpenShards(out, members)
+
+    def write(number: int, rows: list[Trajectory]) -> None:
+        kept, dropped = filters.split(_with_verdicts(model, prompts, rows))
+        counts = count(kept, dropped)
+        write_shard(out, number, kept, dropped, origin=origin, counts=counts)
+        shards.forget(number)
+
+    with closing(shards), _Beside(write, stop=filters.close) as writer:
+        todo, num_prompts = shards.todo, sum(map(len, members.values()))
+        for number in shards.complete:
+            writer.submit(number, shards.take(number))
+        with progress_bar("collect", num_prompts) as bar:
+            bar.advance(num_prompts - len(todo))
+            for trajectory in _trajectories(config, model, prompts, todo):
+                number = shards.add(trajectory)
+                if number is not None:
+                    writer.submit(number, shards.take(number))
+                bar.advance()
+        writer.wait()
+
+
+class _Beside:
+    """Runs a function on a thread of its own, call after call, while decoding goes on.
+
+    Args:
+        function: What to run.
+        stop: Makes a call that is under way end soon, when decoding was broken off.
+    """
+
+    def __init__(self, function: Callable[..., None], stop: Callable[[], None]):
+        self.function, self.stop = function, stop
+        self._thread = ThreadPoolExecutor(1)
+        self._calls: deque[Future] = deque()
+
+    def __enter__(self) -> "_Beside":
+        return self
+
+    def __exit__(self, error: type | None, *_) -> None:
+        if error is not None:
+            self.stop()
+        self._thread.shutdown(cancel_futures=True)
+
+    def submit(self, *arguments: Any) -> None:
+        """Add a call, waiting while too many are; raises what an earlier one has raised."""
+        self._calls.append(self._thread.submit(self.function, *arguments))
+        self.wait(_WAITING_SHARDS)
+
+    def wait(self, num_left: int = 0) -> None:
+        """Wait until no more than `num_left` calls are left; raises what one has raised."""
+        while self._calls and (len(self._calls) > num_left or self._calls[0].done()):
+            self._calls.popleft().result()
+
+
+def _trajectories(
+    config: CollectConfig, model: CausalLM, prompts: Sequence[Prompt], todo: Sequence[int]
 ) -> Iterator[Trajectory]:
-    """Decode prompts[first:] and yield each trajectory as it finishes."""
+    """Yield each prompt's trajectory as it finishes, in any order."""
+    longest = config.max_prompt_tokens or model.context_tokens
+    short = []
+    for index in todo:
+        if len(prompts[index].ids) > longest:
+            yield _skipped(prompts[index], index)
+        else:
+            short.append(index)
+    order = _by_length(config, prompts, short)
+    if config.engine == "ray":
+        yield from _decode_in_actors(config, prompts, order)
+    else:
+        yield from decode_prompts(config, model, prompts, order)
+
+
+def _skipped(prompt: Prompt, index: int) -> Trajectory:
+    return Trajectory(index, prompt.ids, [], [], "skipped", 0, None, prompt.id)
+
+
+def _by_length(
+    config: CollectConfig, prompts: Sequence[Prompt], indices: Sequence[int]
+) -> list[int]:
+    """Order prompts so that those decoded together are alike in length.
+
+    Only within `sort_prompts` of them, so that shards are completed one after the other; up and
+    down in turn, so that the last ones of one lot are like the first ones of the next.
+    """
+    size, ordered = config.sort_prompts, []
+    for number, first in enumerate(range(0, len(indices), size)):
+        lot = indices[first : first + size]
+        ordered += sorted(lot, key=lambda i: len(prompts[i].ids), reverse=number % 2 == 1)
+    return ordered
+
+
+class Engine:
+    """A model in a process of its own, which decodes the prompts of one task after another."""
+
+    def __init__(self, config: CollectConfig):
+        self.config = config
+        self.model = open_model(config)
+
+    def __call__(self, task: str) -> Iterator[str]:
+        """Yield a trajectory's line (`data.trajectories`) for every prompt of a task."""
+        prompts = {
+            index: Prompt(ids, answer=answer, id=name)
+            for index, ids, answer, name in json.loads(task)
+        }
+        yield from map(to_line, decode_prompts(self.config, self.model, prompts, list(prompts)))
+
+
+def _decode_in_actors(
+    config: CollectConfig, prompts: Sequence[Prompt], order: Sequence[int]
+) -> Iterator[Trajectory]:
+    """Do as `decode_prompts`, in Ray actors."""
+    if not order:
+        return
+    size = _TASK_BATCHES * config.batch_size
+    tasks = [
+        json.dumps([(i, prompts[i].ids, prompts[i].answer, prompts[i].id) for i in some])
+        for some in (order[first : first + size] for first in range(0, len(order), size))
+    ]
+    lines = in_actors(
+        Engine,
+        (config,),
+        tasks,
+        num_actors=config.num_engines,
+        num_cpus=max(config.threads, 1),
+        use_gpus=config.device != "cpu",
+    )
+    yield from map(from_line, lines)
+
+
+def decode_prompts(
+    config: CollectConfig,
+    model: CausalLM,
+    prompts: Mapping[int, Prompt] | Sequence[Prompt],
+    order: Sequence[int],
+) -> Iterator[Trajectory]:
+    """Decode prompts in that order, others joining as some finish; yield each as it is done."""
     num_blocks = -(-config.max_new_tokens // config.block_size)
     # One token more than the blocks hold: else the budget would cut the last block's guesses.
     budget = num_blocks * config.block_size + 1
@@ -93,8 +268,8 @@ def _collect(
         noise = Noise(config.noise, model.vocab_tokens, f"{config.seed}/{request.index}")
         return Jacobi(config.block_size, noise)
 
-    requests = (Request(i, prompts[i].ids, budget) for i in range(first, len(prompts)))
-    longest = max((len(p.ids) for p in prompts[first:]), default=0) + budget
+    requests = (Request(i, prompts[i].ids, budget) for i in order)
+    longest = max((len(prompts[i].ids) for i in order), default=0) + budget
     for event in decode(model, requests, start, batch_size=config.batch_size, max_tokens=longest):
         if isinstance(event, Forward):
             recorders[event.request].observe(event)
@@ -108,11 +283,12 @@ def _collect(
                 finish_reason=event.reason,
                 num_forwards=event.num_forwards,
                 solved=None,
+                prompt_id=prompts[event.request].id,
             )
 
 
 def _with_verdicts(
-    model: CausalLM, prompts: list[Prompt], rows: list[Trajectory]
+    model: CausalLM, prompts: Sequence[Prompt], rows: list[Trajectory]
 ) -> list[Trajectory]:
     """Say of every answer to a bundled problem whether it solves it."""
     answers: list[tuple[Problem, str]] = []
@@ -127,25 +303,3 @@ def _with_verdicts(
         row._replace(solved=verdict)
         for row, verdict in zip(rows, check_answers(answers), strict=True)
     ]
-
-
-def _finish(out: Path, record: dict, config: CollectConfig, num_shards: int) -> None:
-    """Write the manifest, which marks the folder as finished."""
-    shards = [shard_path(out, n) for n in range(num_shards)]
-    columns = ("answer_ids", "num_forwards", "finish_reason", "solved")
-    rows = [row for shard in shards for row in read_rows(shard, columns)]
-    num_tokens = sum(len(row["answer_ids"]) for row in rows)
-    write_json(
-        out / MANIFEST,
-        {
-            **record,
-            "block_size": config.block_size,
-            "record": config.record,
-            "num_prompts": len(rows),
-            "num_tokens": num_tokens,
-            "num_forwards": sum(row["num_forwards"] for row in rows),
-            "num_finished": sum(row["finish_reason"] == "eos" for row in rows),
-            "num_solved": sum(row["solved"] is True for row in rows),
-            "shards": {shard.name: sha256(shard) for shard in shards},
-        },
-    )

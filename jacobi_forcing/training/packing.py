@@ -26,7 +26,8 @@ from jacobi_forcing.training.first_fit import FirstFit
 from jacobi_forcing.training.schedule import nearest_states, noise_ratios, scheduled_ratios
 
 _ROWS = 32  # trajectories in memory at a time: one may have some hundred thousand state tokens
-_COLUMNS = pa.schema([field for field in SCHEMA if field.name != "num_forwards"])
+_UNREAD = ("num_forwards", "prompt_id")
+_COLUMNS = pa.schema([field for field in SCHEMA if field.name not in _UNREAD])
 
 
 class Trajectories(NamedTuple):
