@@ -129,9 +129,9 @@ def run_and_die(arguments, out, moment):
             nonlocal num
             watched = ("open", "os.rename", "os.remove", "os.truncate", "os.mkdir")
             if event in watched and str(found[0]).startswith(str(out)):
-                num += 1
-                os.write(write_end, b".")
-                if num == moment:
+                num = own = num + 1
+                os.write(write_end, b".")  # another thread may come in between
+                if own == moment:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         try:
@@ -157,7 +157,7 @@ def test_killed_at_any_operation_on_files_it_continues_to_the_same_bytes(
     for start in range(1, last + 1, 8):
         moment = min(start + rng.randrange(8), last)
         out = tmp_path / f"killed-{moment}"
-        assert run_and_die(settings(toy, prompts, out), out, moment) == moment
+        assert moment <= run_and_die(settings(toy, prompts, out), out, moment) <= moment + 1
         before = set(finished(out)) if out.exists() else set()
         states["journal"] += bool(list(out.glob("*.journal")))
         states["shard"] += bool(list(out.glob("part-*.parquet")))
