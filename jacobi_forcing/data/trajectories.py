@@ -4,10 +4,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
 
 from jacobi_forcing.data.files import (
     read_json,
@@ -20,6 +19,9 @@ from jacobi_forcing.data.files import (
     write_rows,
 )
 from jacobi_forcing.errors import DataError
+
+if TYPE_CHECKING:  # packing imports this file too, and needs no transformers
+    from transformers import PreTrainedTokenizerBase
 
 SCHEMA = pa.schema(
     [
@@ -75,7 +77,7 @@ def from_line(line: str) -> Trajectory:
     return Trajectory(*json.loads(line))
 
 
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Hash a vocabulary: equal for tokenizers that give ids the same meaning."""
     entries = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
     return hashlib.sha256(entries).hexdigest()[:16]
@@ -150,9 +152,11 @@ def read_manifest(folder: str | Path, written_by: str) -> dict:
     """
     path = Path(folder) / MANIFEST
     if not path.exists():
+        parts = sorted(p.parent.name for p in Path(folder).glob(f"shard-*-of-*/{MANIFEST}"))
+        hint = f" Of its parts, {', '.join(parts)} are finished." if parts else ""
         raise DataError(
             f"{folder}: no {MANIFEST}, so this is not a finished `jacobi {written_by}` folder. Run "
-            "it again with the same settings to continue, or give another folder."
+            f"it again with the same settings to continue, or give another folder.{hint}"
         )
     manifest = read_json(path)
     stage = manifest.get("stage") if isinstance(manifest, dict) else None
@@ -160,7 +164,7 @@ def read_manifest(folder: str | Path, written_by: str) -> dict:
         raise DataError(f"{path}: was written by {stage or 'no stage'}, needed is {written_by}.")
     shards = shard_paths(Path(folder))
     found = {shard.name: sha256(shard) for shard in shards}
-    listed = manifest["shards"]
+    listed = manifest.get("shards", {})
     changed = [name for name in sorted(found | listed) if found.get(name) != listed.get(name)]
     if changed:
         if "origin" in manifest:  # a shard from elsewhere, or one that is cut off, is called so

@@ -1,14 +1,7 @@
-"""One self-contained HTML page that draws a decode: the text growing, and every cell of the grid.
-
-Everything a model or tokenizer said reaches the page as escaped HTML, or as JSON without any `<`,
-which the page's script turns into text nodes: no token can become markup.
-"""
+"""One self-contained HTML page that draws a decode: the text growing, and its grid of cells."""
 
 import html
-import json
-import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from jacobi_forcing.data.files import replacing
 from jacobi_forcing.decoding import Finished, Forward
 from jacobi_forcing.drawing.grid import COMMITTED, EMPTY, grid
+from jacobi_forcing.drawing.template import fill, script_json
 from jacobi_forcing.drawing.text import pieces, readable, token_text
 
 _END = "⟨end⟩"  # shown for the end-of-sequence token, whatever its name
@@ -61,12 +55,12 @@ def write_page(
         "arSeconds": ar_seconds,
     }
     page = fill(
-        files("jacobi_forcing.drawing").joinpath("page.html").read_text(encoding="utf-8"),
+        "page.html",
         {
             "title": html.escape(f"{model_name}, {strategy}: {len(finished.answer_ids)} tokens"),
             "prompt": html.escape(readable(tokenizer.decode(prompt_ids))),
             "answer": html.escape("".join(decode["pieces"])),
-            "data": _script_json(decode),
+            "data": script_json(decode),
         },
     )
     with replacing(Path(path)) as temporary:
@@ -98,14 +92,3 @@ def _drawn(
         "pieces": whole,
         "rows": rows,
     }
-
-
-def _script_json(value: Any) -> str:
-    """Write JSON that cannot end the script element it stands in, nor open a comment."""
-    text = json.dumps(value, separators=(",", ":"))  # ASCII: no raw line separators either
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def fill(template: str, values: dict[str, str]) -> str:
-    """Replace every {{name}} in one pass, so that a value that looks like one stays as it is."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)

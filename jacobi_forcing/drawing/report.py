@@ -1,14 +1,13 @@
 """What a collection holds, and why the rest was dropped: a table, and a page with histograms."""
 
 import html
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from jacobi_forcing.data.files import replacing
-from jacobi_forcing.drawing.page import fill
+from jacobi_forcing.drawing.template import fill
 
 _REASONS = {
     "long-prompt": "the prompt is longer than --max-prompt-tokens; not decoded",
@@ -60,9 +59,8 @@ def write_report(path: Path, report: dict[str, Any], *, model_name: str, prompts
         "tokens_per_forward": _bars(report["tokens_per_forward"]),
         "states_per_block": _bars(report["states_per_block"]),
     }
-    template = files("jacobi_forcing.drawing").joinpath("report.html").read_text(encoding="utf-8")
     with replacing(path) as temporary:
-        temporary.write_text(fill(template, values), encoding="utf-8")
+        temporary.write_text(fill("report.html", values), encoding="utf-8")
 
 
 def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -83,7 +81,7 @@ def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
 def _bars(entries: dict[str, int]) -> str:
     """Draw a histogram as rows of a table, each bar as long as its share of the longest."""
     if not entries:
-        return '<p class="none">none</p>'
+        return "<p>none</p>"
     most = max(entries.values())
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th>"
