@@ -133,24 +133,24 @@ def collecting() -> str:
 
 
 def collect_stage() -> str:
-    """The whole collect stage, states and answers, against one prompt at a time."""
+    """The whole collect stage, states and answers, against the engine's own batched decode."""
     result = read("collect_stage")
     rows = [
         [
             Path(row["model"]).name,
             row["record"],
-            str(row["batch_size"]),
-            f"{row['prompts_per_second']:.1f}",
-            f"{row['tokens_per_second']:.0f} ({row['lowest']:.0f} to {row['highest']:.0f})",
-            f"**{row['times_one_at_a_time']:.1f}x**",
+            f"{row['stage_tokens_per_second']:.0f}",
+            f"{row['decode_tokens_per_second']:.0f}",
+            f"**{row['ratio']:.2f}** ({row['lowest_ratio']:.2f} to {row['highest_ratio']:.2f})",
         ]
         for row in result["rows"]
     ]
-    header = ["model", "recorded", "prompts together", "prompts per second"]
-    header += ["answer tokens per second", "against states, one at a time"]
+    header = ["model", "recorded", "tokens per second, whole stage", "bare decode", "ratio"]
     note = (
-        f"The whole `jacobi collect` of {result['num_prompts']} prompts, block size "
-        f"{result['block_size']}, {result['dtype']}; median (lowest to highest). Source: "
+        f"The whole `jacobi collect` of {result['num_prompts']} prompts, {result['batch_size']} "
+        f"together, block size {result['block_size']}, {result['dtype']}, in turns with the "
+        "engine's own batched decode of the same prompts (jacobi for states, AR for answers); "
+        "medians, lowest and highest ratio. Source: "
     )
     return markdown(header, rows) + "\n\n" + note + source(result, "collect_stage")
 

@@ -20,7 +20,7 @@ from jacobi_forcing.cli import main
 from jacobi_forcing.data.files import locked, read_rows, sha256, shard_paths
 from jacobi_forcing.data.journal import Journal
 from jacobi_forcing.data.trajectories import read_all, read_manifest
-from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.stages import collect
 
 BLOCK, BUDGET = 4, 24
@@ -240,8 +240,11 @@ def test_prompts_decoded_together_are_alike_in_length(toy, prompts, tmp_path, mo
 def test_parts_are_the_single_run_and_join_by_themselves(toy, prompts, whole, tmp_path, refused):
     out = tmp_path / "out"
     for number in (3, 1, 2):
-        with pytest.raises(Exception, match="not a finished"):
+        with pytest.raises(DataError, match="not a finished"):
             read_manifest(out, "collect")
+        if number == 2:
+            line = refused("pack", "--trajectories", out, "--out", tmp_path / "packed")
+            assert "Of its parts, shard-1-of-3, shard-3-of-3 are finished." in line
         assert main(settings(toy, prompts, out, "--shard", f"{number}/3")) == 0
     assert [p.parent.name for p in shard_paths(out)] == [
         f"shard-{n % 3 + 1}-of-3" for n in range(5)

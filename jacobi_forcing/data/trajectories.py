@@ -152,9 +152,11 @@ def read_manifest(folder: str | Path, written_by: str) -> dict:
     """
     path = Path(folder) / MANIFEST
     if not path.exists():
+        parts = sorted(p.parent.name for p in Path(folder).glob(f"shard-*-of-*/{MANIFEST}"))
+        hint = f" Of its parts, {', '.join(parts)} are finished." if parts else ""
         raise DataError(
             f"{folder}: no {MANIFEST}, so this is not a finished `jacobi {written_by}` folder. Run "
-            "it again with the same settings to continue, or give another folder."
+            f"it again with the same settings to continue, or give another folder.{hint}"
         )
     manifest = read_json(path)
     stage = manifest.get("stage") if isinstance(manifest, dict) else None

@@ -81,7 +81,7 @@ def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
 def _bars(entries: dict[str, int]) -> str:
     """Draw a histogram as rows of a table, each bar as long as its share of the longest."""
     if not entries:
-        return '<p class="none">none</p>'
+        return "<p>none</p>"
     most = max(entries.values())
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th>"

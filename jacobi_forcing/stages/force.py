@@ -95,8 +95,7 @@ def _train(stages: Round, config: TrainConfig, console: Console) -> None:
     if _is_done(config, Path(config.out) / RECORD):
         console.print(f"{config.out} is trained already")
         return
-    # Rows beside it change no answer, so another batch size leaves what was collected as good.
-    if not _is_done(stages.collect, Path(stages.collect.out) / MANIFEST, "batch_size"):
+    if not _is_done(stages.collect, Path(stages.collect.out) / MANIFEST, *collect.FREE):
         collect.run(stages.collect)
     if not _is_done(stages.pack, Path(stages.pack.out) / MANIFEST):
         pack.run(stages.pack)
