@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from collections import defaultdict
 
 import pytest
@@ -116,6 +118,13 @@ def test_every_document_is_what_the_slow_version_makes_of_its_trajectory(
     found = packed_documents(source, tmp_path, copies=3, **settings)
     assert sorted(map(plain, found)) == sorted(expected)
     assert len(expected) == 3 * len(trajectories)
+
+
+def test_what_workers_run_imports_neither_torch_nor_transformers():
+    code = "import sys, jacobi_forcing.training.packing; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers"} & set(found.stdout.split())
+    assert "pyarrow" in found.stdout.split()
 
 
 # Several prompts in a sequence
