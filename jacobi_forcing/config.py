@@ -313,7 +313,9 @@ class PackConfig(_Base):
     phase: str = option("zero", "where in the window a sequence starts", ("zero", "random"))
     min_noise_ratio: float = option(0.0, "noise ratio at the window's clean end")
     max_noise_ratio: float = option(1.0, "noise ratio at the window's noisy end")
-    copies: int = option(1, "sequences per trajectory, each with its own phase or random ratios")
+    copies: int = option(
+        1, "times that a trajectory is packed, each with its own phase or random ratios"
+    )
     max_length: int = option(
         2048,
         "longest sequence in tokens; a prompt takes its own and twice its answer's (noisy and "

@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from collections import defaultdict
 
 import pytest
@@ -116,6 +118,13 @@ def test_every_document_is_what_the_slow_version_makes_of_its_trajectory(
     found = packed_documents(source, tmp_path, copies=3, **settings)
     assert sorted(map(plain, found)) == sorted(expected)
     assert len(expected) == 3 * len(trajectories)
+
+
+def test_what_workers_run_imports_neither_torch_nor_transformers():
+    code = "import sys, jacobi_forcing.training.packing; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers"} & set(found.stdout.split())
+    assert "pyarrow" in found.stdout.split()
 
 
 # Several prompts in a sequence
@@ -243,6 +252,15 @@ def spoiled(trajectory, kind):
     return trajectory._replace(states=states)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_worker_finds_wrong_is_told(tmp_path, workers):
+    made = random_trajectories(0, 10, BLOCK)
+    made[7] = spoiled(made[7], "prompt")
+    source = write_trajectories(tmp_path / "in", made, BLOCK)
+    with pytest.raises(DataError, match=r"part-00001\S+: prompt 7: the prompt is empty"):
+        pack.run(pack_config(source, tmp_path / "out", workers=workers))
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -262,6 +280,27 @@ def test_trajectories_that_are_not_what_their_manifest_says_are_named(tmp_path, 
     assert not (tmp_path / "out" / MANIFEST).exists()
 
 
+def test_a_file_that_was_cut_short_is_named_whether_its_manifest_lists_it_or_not(
+    trajectories, tmp_path
+):
+    source = write_trajectories(tmp_path / "in", trajectories, BLOCK)
+    shard = shard_paths(source)[1]
+    shard.write_bytes(shard.read_bytes()[:-40])
+    with pytest.raises(DataError, match=rf"{shard}: is not the file that manifest.json lists"):
+        pack.run(pack_config(source, tmp_path / "out"))
+    list_files(source)
+    with pytest.raises(DataError, match=rf"{shard}: not a readable Parquet file"):
+        pack.run(pack_config(source, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def list_files(source):
+    """Let the manifest list the files as they are now."""
+    manifest = json.loads((source / MANIFEST).read_text())
+    manifest["shards"] = {shard.name: sha256(shard) for shard in shard_paths(source)}
+    (source / MANIFEST).write_text(json.dumps(manifest))
+
+
 @pytest.mark.parametrize("column", ["prompt_ids", "states"])
 def test_nulls_are_refused(tmp_path, column):
     made = random_trajectories(0, 5, BLOCK)
@@ -269,9 +308,7 @@ def test_nulls_are_refused(tmp_path, column):
     rows = read_rows(shard_paths(source)[0])
     rows[3][column] = None
     write_rows(shard_paths(source)[0], rows, SCHEMA)
-    manifest = json.loads((source / MANIFEST).read_text())
-    manifest["shards"] = {shard.name: sha256(shard) for shard in shard_paths(source)}
-    (source / MANIFEST).write_text(json.dumps(manifest))
+    list_files(source)
     with pytest.raises(DataError, match=rf"part-00000\S+: {column}: holds a null"):
         pack.run(pack_config(source, tmp_path / "out"))
 

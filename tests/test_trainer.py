@@ -9,6 +9,7 @@ import pytest
 import torch
 from packs import (
     flat,
+    joined,
     make_document,
     pack_config,
     pack_one,
@@ -694,6 +695,15 @@ def test_prompts_kept_for_evaluation_are_in_no_training_sequence(packed):
     held = {s[0].prompt_index for s in sequences} - {s[0].prompt_index for s in training}
     assert len(held) == 3
     assert len(training) == len(sequences) - 2 * 3  # both copies
+
+
+def test_prompts_kept_for_evaluation_leave_the_sequences_that_they_share():
+    sequences = joined(random_packed(0, 12, BLOCK), 5, 1, 4, 2)
+    config = train_config("-", "-", eval_prompts="packed:3")
+    manifest = {"block_size": BLOCK}
+    training, _ = train._split(config, toy_model(), toy_model(), sequences, manifest)
+    assert [len(sequence) for sequence in training] == [5, 1, 3]
+    assert [d.prompt_index for sequence in training for d in sequence] == list(range(9))
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,14 @@ def _pack(config: PackConfig, out: Path) -> dict:
         "shards": {shard.name: sha256(shard) for shard in targets},
     }
     write_json(out / MANIFEST, manifest)
+    logger.info(
+        "%s: %d documents in %d sequences, %d tokens, %.0f %% of the longest allowed.",
+        out,
+        found.num_documents,
+        found.num_sequences,
+        found.num_tokens,
+        100 * found.num_tokens / (found.num_sequences * config.max_length),
+    )
     return manifest
 
 
