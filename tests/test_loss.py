@@ -3,10 +3,19 @@
 import pytest
 import torch
 
+from jacobi_forcing.training import loss as module
+from jacobi_forcing.training.head import Outputs
 from jacobi_forcing.training.layout import IGNORED
-from jacobi_forcing.training.loss import losses, token_counts
+from jacobi_forcing.training.loss import consistency_weights, token_counts
 
 NUM_ROWS, NUM_TOKENS, VOCAB = 3, 9, 11
+
+
+def losses(logits, targets, index, teacher, ar_teacher=None, **options):
+    """Of logits, which need no head."""
+    outputs = (None if x is None else Outputs.of_logits(x) for x in (logits, teacher, ar_teacher))
+    student, teacher, ar_teacher = outputs
+    return module.losses(student, targets, index, teacher, ar_teacher, **options)
 
 
 @pytest.fixture
