@@ -60,7 +60,7 @@ def write_page(
         "seconds": seconds,
         "arSeconds": ar_seconds,
     }
-    page = _fill(
+    page = fill(
         files("jacobi_forcing.drawing").joinpath("page.html").read_text(encoding="utf-8"),
         {
             "title": html.escape(f"{model_name}, {strategy}: {len(finished.answer_ids)} tokens"),
@@ -106,6 +106,6 @@ def _script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _fill(template: str, values: dict[str, str]) -> str:
+def fill(template: str, values: dict[str, str]) -> str:
     """Replace every {{name}} in one pass, so that a value that looks like one stays as it is."""
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)

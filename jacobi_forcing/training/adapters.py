@@ -1,5 +1,6 @@
 """LoRA adapters through PEFT: trained beside a network whose own weights stay as they are."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -42,7 +43,10 @@ def add_adapters(network: PreTrainedModel, config: TrainConfig) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        adapted = peft.get_peft_model(network, lora)
+        with warnings.catch_warnings():
+            # PEFT 0.21 asks transformers 5.23 by a name that it is about to give up.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+            adapted = peft.get_peft_model(network, lora)
     except ValueError as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ConfigError(f"--lora-targets is {config.lora_targets!r}: {reason}.") from error

@@ -53,7 +53,8 @@ class Head:
     def __call__(self, hidden: Tensor) -> Tensor:
         """Give [..., V] logits of [..., D] hidden states."""
         with torch.autocast(hidden.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.module(hidden)
+            # Not by a call, whose hooks would gather and free sharded weights for every chunk.
+            logits = self.module.forward(hidden)
         if self.factor is not None:
             logits = logits * self.factor
         if self.divisor is not None:

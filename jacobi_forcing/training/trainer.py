@@ -18,6 +18,7 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer
@@ -167,10 +168,12 @@ class JacobiTrainer(Trainer):
         if self.online is None:
             return samples, counts
         generator = self.online.generator(self.state.global_step, self.args.process_index)
+        # Shards make forwards together, so all processes draw the same number of them.
+        common = self.online.generator(self.state.global_step) if self.args.world_size > 1 else None
         self.model.eval()  # as in decoding, without dropout; training_step turns it on again
         with torch.no_grad():
             samples = [
-                self.online.fill(self._prepare_inputs(batch), self._choices, generator)
+                self.online.fill(self._prepare_inputs(batch), self._choices, generator, common)
                 for batch in samples
             ]
         # Which tokens learn depends on the drafts, so they are counted again.
@@ -340,7 +343,8 @@ class JacobiTrainer(Trainer):
         network = self.accelerator.unwrap_model(self.model)
         if not any(isinstance(p, DTensor) for p in network.parameters()):
             return network
-        weights = self.accelerator.get_state_dict(self.model)
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(self.model, options=options)
         if self._whole is None:
             return network
         self._whole.load_state_dict(weights)
