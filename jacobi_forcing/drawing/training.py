@@ -14,7 +14,7 @@ from jacobi_forcing.data.files import replacing
 from jacobi_forcing.drawing.page import fill
 
 _WIDTH, _HEIGHT = 480, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 30  # margins around the plot
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 30  # margins around the plot
 
 Point = tuple[float, float]
 
@@ -152,7 +152,7 @@ def _draw(chart: Chart, num_steps: int, best: int | None) -> str:
 
     parts = [
         f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y_of(t):.1f}" y2="{y_of(t):.1f}"/>'
-        f'<text x="{_LEFT - 8}" y="{y_of(t) + 4:.1f}" text-anchor="end">{t:.6g}</text>'
+        f'<text x="{_LEFT - 8}" y="{y_of(t) + 4:.1f}" text-anchor="end">{_number(t)}</text>'
         for t in ticks
     ]
     for step, anchor in ((0, "start"), (num_steps, "end")):
@@ -187,6 +187,10 @@ def _line(placed: Sequence[tuple[float, float, float, float]]) -> Iterable[str]:
         for x, y, step, value in placed:
             title = f"<title>step {step:g}: {value:.4g}</title>"
             yield f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="3.5">{title}</circle>'
+
+
+def _number(value: float) -> str:
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.6g}"
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -1,6 +1,9 @@
 """LoRA adapters on disk: a folder that is a model together with the base it was trained beside."""
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,4 +73,13 @@ def merged(name: str, folder: Path, found: CausalLM) -> PreTrainedModel:
                 f"at {base.model} ({base.weights}, found {weights}). Put that model back, or train "
                 "the adapters again."
             )
-    return PeftModel.from_pretrained(found.network, str(folder)).merge_and_unload()
+    with without_renaming_notice():
+        return PeftModel.from_pretrained(found.network, str(folder)).merge_and_unload()
+
+
+@contextmanager
+def without_renaming_notice() -> Iterator[None]:
+    """Keep a notice from users: PEFT 0.21 calls something by a name transformers 5.23 gives up."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        yield

@@ -1,6 +1,5 @@
 """LoRA adapters through PEFT: trained beside a network whose own weights stay as they are."""
 
-import warnings
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from jacobi_forcing.config import TrainConfig, check
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.models.adapters import without_renaming_notice
 
 
 def add_adapters(network: PreTrainedModel, config: TrainConfig) -> nn.Module:
@@ -43,9 +43,7 @@ def add_adapters(network: PreTrainedModel, config: TrainConfig) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        with warnings.catch_warnings():
-            # PEFT 0.21 asks transformers 5.23 by a name that it is about to give up.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        with without_renaming_notice():
             adapted = peft.get_peft_model(network, lora)
     except ValueError as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
