@@ -265,7 +265,18 @@ def test_what_is_not_installed_is_refused(settings, message, monkeypatch):
         arguments, "find_spec", lambda name: None if name in ("wandb", "deepspeed") else True
     )
     with pytest.raises(ConfigError, match=message):
-        arguments.training_arguments(train_config("-", "-", **settings), on_cpu=True)
+        arguments.check_installed(train_config("-", "-", **settings))
+
+
+def test_deepspeed_that_leaves_no_whole_model_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(arguments, "find_spec", lambda name: True)
+    path = tmp_path / "zero.json"
+    config = train_config("-", "-", deepspeed=str(path))
+    path.write_text('{"zero_optimization": {"stage": 2}}')
+    arguments.check_installed(config)
+    path.write_text('{"zero_optimization": {"stage": 3}}')
+    with pytest.raises(ConfigError, match=r"ZeRO stage 3.*Take stage 2, or --fsdp"):
+        arguments.check_installed(config)
 
 
 def test_tensorboard_gets_both_losses(toy, packed, tmp_path):

@@ -30,7 +30,7 @@ from jacobi_forcing.models.causal_lm import wrap
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.stages.machine import lasting_name, open_model, save_model
 from jacobi_forcing.training.adapters import WithoutAdapters, add_adapters
-from jacobi_forcing.training.arguments import training_arguments
+from jacobi_forcing.training.arguments import check_installed, training_arguments
 from jacobi_forcing.training.batch import Collator, PackedDataset
 from jacobi_forcing.training.memory import estimate, explained
 from jacobi_forcing.training.online import DraftCollator, OnlineDrafts
@@ -62,6 +62,7 @@ def run(config: TrainConfig) -> Path:
 
 def _run(config: TrainConfig, processes: PartialState) -> Path:
     out = Path(config.out)
+    check_installed(config)
     model = open_model(config, config.quantize)
     manifest = read_manifest(config.packed, "pack")
     _check_fit(config, model, manifest)

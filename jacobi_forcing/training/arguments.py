@@ -16,16 +16,11 @@ _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}  # tracker -> what 
 def training_arguments(
     config: TrainConfig, *, on_cpu: bool, num_processes: int = 1
 ) -> TrainingArguments:
-    """Make Trainer's arguments; `on_cpu` tells where the model is.
-
-    Raises:
-        ConfigError: A tracker or DeepSpeed is not installed, or asked for what does not work here.
-    """
+    """Make Trainer's arguments; `on_cpu` tells where the model is."""
     periodic = config.eval_steps > 0
     save_steps = config.save_steps or config.eval_steps or 500
     options = {}
     if config.deepspeed:
-        _check_deepspeed(config.deepspeed)
         options["deepspeed"] = config.deepspeed
     if config.fsdp:
         # Sharded optimizer state is saved as it lies; the weights whole, by `save_model`.
@@ -67,9 +62,9 @@ def training_arguments(
         )
 
 
-def _trackers(report_to: str) -> list[str]:
-    names = [name.strip() for name in report_to.split(",") if name.strip()]
-    for name in names:
+def check_installed(config: TrainConfig) -> None:
+    """Raise ConfigError for a tracker or DeepSpeed that is not there, or cannot work here."""
+    for name in _trackers(config.report_to):
         check(
             name in _PACKAGES,
             f"--report-to names {name!r}; known are {', '.join(_PACKAGES)}.",
@@ -78,17 +73,19 @@ def _trackers(report_to: str) -> list[str]:
             find_spec(_PACKAGES[name]) is not None,
             f"--report-to names {name}, which is not installed. Run: pip install {_PACKAGES[name]}",
         )
-    return names
+    if config.deepspeed:
+        check(
+            find_spec("deepspeed") is not None,
+            f"--deepspeed is {config.deepspeed}, but DeepSpeed is not installed. Run: pip install "
+            "deepspeed",
+        )
+        stage = read_json(Path(config.deepspeed)).get("zero_optimization", {}).get("stage", 0)
+        check(
+            stage in (0, 1, 2),
+            f"--deepspeed: {config.deepspeed} asks for ZeRO stage {stage}, which leaves no process "
+            "a whole model to decode with. Take stage 2, or --fsdp.",
+        )
 
 
-def _check_deepspeed(path: str) -> None:
-    check(
-        find_spec("deepspeed") is not None,
-        f"--deepspeed is {path}, but DeepSpeed is not installed. Run: pip install deepspeed",
-    )
-    stage = read_json(Path(path)).get("zero_optimization", {}).get("stage", 0)
-    check(
-        stage in (0, 1, 2),
-        f"--deepspeed: {path} asks for ZeRO stage {stage}, which leaves no process a whole model "
-        "to decode with. Take stage 2, or --fsdp.",
-    )
+def _trackers(report_to: str) -> list[str]:
+    return [name.strip() for name in report_to.split(",") if name.strip()]
