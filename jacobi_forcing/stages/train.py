@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 PAGE = "training.html"  # beside the checkpoint
 # What may change while a run goes on: it decides nothing, or only how it is run.
-_FREE = ("out", "threads", "device", "nan_gradients", "fsdp", "report_to", "merge_adapters")
+_FREE = ("out", "threads", "device", "nan_gradients", "report_to", "merge_adapters")
 
 
 def run(config: TrainConfig) -> Path:
