@@ -383,8 +383,31 @@ class TrainConfig(_Machine):
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm")
     max_steps: int = option(0, "optimizer steps; 0 trains for `epochs`")
     epochs: float = option(1.0, "passes over the data, where max_steps is 0")
-    batch_size: int = option(8, "sequences per device and forward")
+    batch_size: int = option(8, "sequences per forward, of all processes together")
     gradient_accumulation: int = option(1, "forwards per optimizer step")
+    gradient_checkpointing: bool = option(
+        False, "keep each layer's input only, and run the layer again in the backward pass"
+    )
+    loss_chunk_tokens: int = option(
+        512, "tokens whose logits exist at once; 0 for all of a batch's, tokens x vocabulary"
+    )
+    fsdp: bool = option(
+        False, "of several processes: shard weights, gradients and optimizer state (FSDP2, GPUs)"
+    )
+    deepspeed: str = option("", "DeepSpeed's JSON file, ZeRO stage 1 or 2; needs deepspeed")
+    lora_rank: int = option(0, "train LoRA adapters of this rank instead of the weights; 0 for no")
+    lora_alpha: int = option(0, "... whose product is scaled by alpha / rank; 0 for twice the rank")
+    lora_dropout: float = option(0.0, "... with this dropout on their inputs")
+    lora_targets: str = option(
+        "all-linear",
+        "... beside these layers, names separated by commas; all-linear leaves out the LM head",
+    )
+    merge_adapters: bool = option(
+        False, "save the weights with the adapters in them, and not the adapters alone"
+    )
+    quantize: str = option(
+        "", "hold the frozen weights in 4 bits (QLoRA); needs bitsandbytes and a GPU", ("", "4bit")
+    )
     states: str = option(
         "recorded",
         "noisy tokens: recorded (the blocks in the packed data, the paper's way), or online "
@@ -398,6 +421,12 @@ class TrainConfig(_Machine):
     noise: str = option("text", "online: where noise tokens are drawn from", NOISE_SOURCES)
     mask: str = option("noise-conditioned", "what noisy blocks see before them", MASKS)
     ar_weight: float = option(10.0, "weight of the AR loss beside the consistency loss")
+    ar_weight_schedule: str = option(
+        "constant",
+        "constant, or linear: from ar_weight at the first step to ar_weight_end at the last",
+        ("constant", "linear"),
+    )
+    ar_weight_end: float = option(0.0, "linear: the AR weight at the last step")
     ar_on_prompt: bool = option(False, "count prompt tokens in the AR loss, as the reference does")
     ar_teacher: str = option(
         "fixed-point",
@@ -417,6 +446,17 @@ class TrainConfig(_Machine):
     )
     consistency_weight: float = option(
         1.0, "weight of the consistency loss; 0 for AR training only"
+    )
+    consistency_per: str = option(
+        "token",
+        "what the consistency loss is a mean over: tokens that learn, or pairs of blocks, each "
+        "the mean over its own tokens",
+        ("token", "pair"),
+    )
+    consistency_decay: float = option(
+        1.0,
+        "each token of a noisy block weighs this times the one before it: below 1, the tokens "
+        "that are accepted first count most",
     )
     teacher: str = option(
         "self",
@@ -453,7 +493,13 @@ class TrainConfig(_Machine):
         "... or, without problems, a text whose negative log-likelihood under the starting model "
         "is at most this part higher than before",
     )
+    patience: int = option(
+        0, "stop after so many evaluations in a row without a better score; 0 never does"
+    )
     save_steps: int = option(0, "steps between checkpoints; 0 takes eval_steps, or 500")
+    report_to: str = option(
+        "", "also log to these, separated by commas: tensorboard, wandb; each must be installed"
+    )
     seed: int = option(0, "random seed")
 
     def __post_init__(self) -> None:
@@ -469,6 +515,29 @@ class TrainConfig(_Machine):
             "does. Add --mask clean-context.",
         )
         check(self.warmup_ratio < 1, f"--warmup-ratio is {self.warmup_ratio}, must be below 1.")
+        check(
+            0 < self.consistency_decay <= 1,
+            f"--consistency-decay is {self.consistency_decay}, must be above 0 and at most 1.",
+        )
+        check(
+            not self.patience or self.eval_steps > 0,
+            f"--patience is {self.patience}, but without --eval-steps nothing is evaluated on the "
+            "way. Add --eval-steps.",
+        )
+        check(
+            not (self.fsdp and self.deepspeed),
+            "--fsdp and --deepspeed both shard: take one of them.",
+        )
+        self._check_adapters()
+
+    def _check_adapters(self) -> None:
+        check(self.lora_dropout < 1, f"--lora-dropout is {self.lora_dropout}, must be below 1.")
+        for name in ("lora_alpha", "lora_dropout", "merge_adapters", "quantize"):
+            flag = "--" + name.replace("_", "-")
+            check(
+                not getattr(self, name) or self.lora_rank > 0,
+                f"{flag} is for adapters, but --lora-rank is 0. Add --lora-rank 16, say.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from packs import pack_config, random_trajectories, write_trajectories
+from toys import save_toy
 
 from jacobi_forcing.cli import main
+from jacobi_forcing.stages import pack
 
 SHARED = Path(os.environ.get("JACOBI_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -43,3 +46,16 @@ def refused(capsys):
         return ours[0]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """A toy model's folder."""
+    return save_toy(tmp_path_factory.mktemp("toy"), max_position_embeddings=96)
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory):
+    """Its packed sequences, two of each of 14 prompts."""
+    source = write_trajectories(tmp_path_factory.mktemp("in"), random_trajectories(2, 14, 4))
+    return pack.run(pack_config(source, tmp_path_factory.mktemp("packed"), window=3, copies=2))

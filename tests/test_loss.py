@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from training import losses_of_logits as losses
 
 from jacobi_forcing.training.layout import IGNORED
-from jacobi_forcing.training.loss import losses, token_counts
+from jacobi_forcing.training.loss import consistency_weights, token_counts
 
 NUM_ROWS, NUM_TOKENS, VOCAB = 3, 9, 11
 
@@ -155,3 +156,68 @@ def test_a_teacher_of_the_clean_stream_gives_whole_distributions_as_targets(exam
     still = logits.clone().requires_grad_()
     losses(still, targets, index, teacher, logits).ar.backward()
     assert still.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 2, 4, 100])
+def test_chunks_change_nothing(example, chunk_tokens):
+    logits, *rest = example
+    found = []
+    for size in (chunk_tokens, 0):
+        leaf = logits.clone().requires_grad_()
+        losses_ = losses(leaf, *rest, rest[-1], chunk_tokens=size)
+        (3 * losses_.ar + losses_.consistency).backward()
+        found.append([*(x.detach() for x in losses_), leaf.grad])
+    assert all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(*found, strict=True))
+
+
+# Weights of the consistency loss
+
+
+def runs():
+    """Two rows of blocks that learn from different tokens on, and each block's learning tokens.
+
+    The second row's last two blocks are each the only one of a document.
+    """
+    index = torch.full((2, 12), -1)
+    block = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2], [0] * 12])
+    document = torch.tensor([[0] * 12, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]])
+    found = [(0, [1, 2, 3]), (0, [4, 5, 6, 7]), (0, [11]), (1, [1, 2, 3]), (1, [4, 5]), (1, [9])]
+    for row, places in found:
+        index[row, places] = 5
+    return {"teacher_index": index, "block": block, "document": document}, found
+
+
+@pytest.mark.parametrize("per", ["token", "pair"])
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_weights_are_those_of_a_loop_over_blocks(per, decay):
+    batch, found = runs()
+    expected = torch.zeros(2, 12)
+    for row, places in found:
+        weights = [decay**i for i in range(len(places))]
+        total = sum(weights) if per == "pair" else 1.0
+        for place, weight in zip(places, weights, strict=True):
+            expected[row, place] = weight / total
+    assert torch.allclose(consistency_weights(batch, per=per, decay=decay), expected)
+    if per == "pair":
+        assert float(expected.sum()) == pytest.approx(len(found))
+
+
+def test_nothing_learned_weighs_nothing():
+    batch, _ = runs()
+    batch["teacher_index"].fill_(-1)
+    assert consistency_weights(batch, per="pair", decay=0.5).eq(0).all()
+
+
+def test_the_weighted_loss_is_a_weighted_sum_over_tokens(example):
+    logits, targets, index, teacher = example
+    generator = torch.Generator().manual_seed(2)
+    weights = torch.rand(index.shape, generator=generator) * (index >= 0)
+    expected = 0.0
+    for row, place in (index >= 0).nonzero().tolist():
+        alone = torch.full_like(index, -1)
+        alone[row, place] = index[row, place]
+        loss = losses(logits, targets, alone, teacher).consistency
+        expected += float(weights[row, place] * loss)
+    found = losses(logits, targets, index, teacher, weights=weights)
+    assert float(found.consistency) == pytest.approx(expected, rel=1e-5)
+    assert int(found.agreement) == int(losses(*example).agreement)  # counts tokens all the same

@@ -7,6 +7,7 @@ import torch
 from packs import flat, joined, packed_logits, random_packed
 from torch.nn.attention.flex_attention import create_mask
 from toys import FAMILIES, PAD, VOCAB, tiny_network
+from training import losses_of_logits as losses
 
 from jacobi_forcing.config import MASKS
 from jacobi_forcing.training import mask as mask_module
@@ -20,7 +21,7 @@ from jacobi_forcing.training.layout import (
     deinterleave,
     make_layout,
 )
-from jacobi_forcing.training.loss import Losses, losses
+from jacobi_forcing.training.loss import Losses
 from jacobi_forcing.training.mask import dense_mask, flex_predicate
 
 WINDOW = 2

@@ -6,6 +6,7 @@ import pytest
 import torch
 from packs import interleave, joined, make_document, packed_logits, random_ids, random_packed
 from toys import EOS, PAD, VOCAB, toy_model
+from training import losses_of_logits as losses
 
 from jacobi_forcing.decoding import Noise
 from jacobi_forcing.decoding.loop import decode_one
@@ -13,7 +14,6 @@ from jacobi_forcing.decoding.record import TrajectoryRecorder
 from jacobi_forcing.decoding.strategies import Jacobi
 from jacobi_forcing.training.batch import clean_part
 from jacobi_forcing.training.layout import CLEAN, NOISY, PADDING, PROMPT
-from jacobi_forcing.training.loss import losses
 from jacobi_forcing.training.online import DraftCollator, Drafts, OnlineDrafts, next_state
 
 BLOCK = 4

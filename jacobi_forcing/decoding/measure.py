@@ -21,6 +21,7 @@ class Decoded(NamedTuple):
     num_forwards: list[int]  # per prompt, the prefill included
     num_proposed: list[int]  # per prompt, guesses in all forwards, branches included
     num_recycled: list[int]  # per prompt, right ones that only a branch had
+    num_right: list[list[int]]  # per prompt, of each of its forwards, guesses that were right
 
     @property
     def num_tokens(self) -> int:
@@ -31,6 +32,11 @@ class Decoded(NamedTuple):
     def tokens_per_forward(self) -> float:
         """Committed tokens per forward pass, prefill included; 1.0 for AR."""
         return self.num_tokens / sum(self.num_forwards)
+
+    def acceptance(self, place: int) -> float:
+        """Give the share of forwards whose first `place` guesses were all right, 0..1."""
+        found = [num for forwards in self.num_right for num in forwards]
+        return sum(num >= place for num in found) / len(found)
 
     @property
     def standard_error(self) -> float:
@@ -66,18 +72,21 @@ def decode_all(
     )
     answers: dict[int, Finished] = {}
     num_proposed, num_recycled = [0] * len(prompts), [0] * len(prompts)
+    num_right: list[list[int]] = [[] for _ in prompts]
     for event in events:
         if isinstance(event, Finished):
             answers[event.request] = event
         else:
             num_proposed[event.request] += event.num_proposed
             num_recycled[event.request] += event.num_recycled
+            num_right[event.request].append(len(event.path))
     ordered = [answers[i] for i in range(len(prompts))]
     return Decoded(
         [f.answer_ids for f in ordered],
         [f.num_forwards for f in ordered],
         num_proposed,
         num_recycled,
+        num_right,
     )
 
 

@@ -61,11 +61,14 @@ class CausalLM:
                 positions = min(positions, before)
         return positions
 
-    def weights_fingerprint(self) -> str:
-        """Hash some of every weight: any training changes it, and it is quick for any size."""
+    def weights_fingerprint(self, dtype: torch.dtype | None = None) -> str:
+        """Hash some of every weight: any training changes it, and it is quick for any size.
+
+        `dtype` rounds them first, as they would be if they had been loaded in that type.
+        """
         digest = hashlib.sha256()
         for name, weight in self.network.named_parameters():
-            some = weight.detach().flatten()[-64:].float().cpu()
+            some = weight.detach().flatten()[-64:].to(dtype or weight.dtype).float().cpu()
             digest.update(name.encode() + some.numpy().tobytes())
         return digest.hexdigest()[:16]
 

@@ -1,6 +1,7 @@
 """Load a causal LM and its tokenizer from a directory, a hub id, or a bundled name."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from jacobi_forcing.errors import ConfigError, ModelError
+from jacobi_forcing.errors import ConfigError, JacobiForcingError, ModelError
+from jacobi_forcing.models import adapters
 from jacobi_forcing.models.causal_lm import CausalLM, refuse_by_config, wrap
 from jacobi_forcing.models.probe import probe
 
@@ -35,32 +38,46 @@ def load_model(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     probed: bool = True,
+    quantize: str = "",
 ) -> CausalLM:
     """Load a causal LM that Jacobi decoding can run exactly.
 
     Args:
-        name: Directory, hub id, `tiny-base` or `tiny-forced`.
+        name: Directory, hub id, `tiny-base` or `tiny-forced`. A directory with LoRA adapters is
+            loaded with its base, and they are merged into it.
         device: `cpu`, `cuda`, ... or `auto` for a GPU where there is one.
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own on a GPU, float32
             on a CPU.
         trust_remote_code: Run model code from the checkpoint; off unless asked for.
         probed: Check with a few forwards that drafts change nothing (`models.probe`). They are
             longer than the model's attention window: seconds for a large model on a CPU.
+        quantize: `4bit` holds the weights in 4 bits, for adapters to be trained beside them.
 
     Raises:
         ModelError: Nothing readable is there, weights are missing, the model has no end-of-sequence
-            token, its state cannot be rolled back (state-space and linear-attention models), or
-            the probe finds other logits.
-        ConfigError: No such device.
+            token, its state cannot be rolled back (state-space and linear-attention models), the
+            probe finds other logits, or adapters belong to another base.
+        ConfigError: No such device, or a package is missing that adapters or `quantize` need.
     """
     path = _path(name)
     device = _usable_device(device)
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
     options = {"trust_remote_code": trust_remote_code}
-    config = _read(name, lambda: AutoConfig.from_pretrained(path, **options))
+    if adapters.is_adapter(Path(path)):
+        model = _load_adapted(name, Path(path), dtype, device, options)
+    else:
+        model = _load_whole(name, path, dtype, device, options | _quantization(quantize, device))
+    if probed:
+        probe(model)
+    return model
+
+
+def _load_whole(name: str, path: str, dtype: str, device: str, options: dict[str, Any]) -> CausalLM:
+    remote = {"trust_remote_code": options["trust_remote_code"]}
+    config = _read(name, lambda: AutoConfig.from_pretrained(path, **remote))
     refuse_by_config(name, config)
-    tokenizer = _read(name, lambda: _load_tokenizer(path, options))
+    tokenizer = _read(name, lambda: _load_tokenizer(path, remote))
     network, found = _read(
         name,
         lambda: AutoModelForCausalLM.from_pretrained(
@@ -78,10 +95,52 @@ def load_model(
             f"{name}: {len(lost)} weights are missing or not of the shape that config.json asks "
             f"for, {lost[0]} among them; they would be random. Get the checkpoint again."
         )
-    model = wrap(name, network.to(device).eval(), tokenizer)
-    if probed:
-        probe(model)
-    return model
+    if "quantization_config" not in options:
+        network.to(device)
+    return wrap(name, network.eval(), tokenizer)
+
+
+def _load_adapted(
+    name: str, folder: Path, dtype: str, device: str, options: dict[str, Any]
+) -> CausalLM:
+    """Load adapters' base in float32, where merging loses nothing, and merge them into it."""
+    path = adapters.read_base(name, folder).model
+    try:
+        base = load_model(path, device="cpu", dtype="float32", probed=False, **options)
+    except ModelError as error:
+        raise ModelError(f"{name}: the base of these adapters: {error}") from error
+    network = _read(name, lambda: adapters.merged(name, folder, base))
+    wanted = _own_dtype(path) if dtype == "auto" else getattr(torch, dtype)
+    has_tokenizer = (folder / "tokenizer.json").is_file()
+    tokenizer = _load_tokenizer(str(folder), options) if has_tokenizer else base.tokenizer
+    return wrap(name, network.to(device, wanted).eval(), tokenizer)
+
+
+def _own_dtype(name: str) -> torch.dtype:
+    """Give the type in which a checkpoint is stored; of adapters, the one of their base."""
+    path = Path(BUNDLED.get(name, name))
+    if adapters.is_adapter(path):
+        return _own_dtype(adapters.read_base(name, path).model)
+    return AutoConfig.from_pretrained(str(path)).dtype or torch.float32
+
+
+def _quantization(quantize: str, device: str) -> dict[str, Any]:
+    """Make the options of `from_pretrained` that hold weights in 4 bits; none if not asked for."""
+    if not quantize:
+        return {}
+    if find_spec("bitsandbytes") is None or not device.startswith("cuda"):
+        missing = "bitsandbytes is not installed" if device.startswith("cuda") else "there is none"
+        raise ConfigError(
+            f"--quantize {quantize} needs bitsandbytes and a CUDA device, but {missing}. Leave it "
+            "out, and train adapters beside whole weights."
+        )
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -114,7 +173,7 @@ def _load_tokenizer(path: str, options: dict[str, Any]) -> PreTrainedTokenizerBa
 
 
 def _check_folder(name: str, folder: Path) -> None:
-    if not (folder / "config.json").is_file():
+    if not adapters.is_adapter(folder) and not (folder / "config.json").is_file():
         found = "a folder without config.json" if folder.is_dir() else "no such folder"
         raise ModelError(f"{name}: {found}. {_NEEDED}")
 
@@ -133,6 +192,8 @@ def _usable_device(device: str) -> str:
 def _read(name: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
+    except JacobiForcingError:
+        raise
     except Exception as error:  # broken files surface as many kinds, deep inside transformers
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise ModelError(

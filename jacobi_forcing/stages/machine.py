@@ -4,11 +4,14 @@ import shutil
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
+from jacobi_forcing.data.files import write_json
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.integrations import write_custom_generate
 from jacobi_forcing.models import CausalLM, load_model
+from jacobi_forcing.models.adapters import BASE, Base
+from jacobi_forcing.models.loading import BUNDLED
 
 
 def set_threads(threads: int) -> None:
@@ -17,15 +20,22 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def open_model(config) -> CausalLM:
-    """Load `config.model` as its machine settings say."""
+def open_model(config, quantize: str = "") -> CausalLM:
+    """Load `config.model` as its machine settings say; `quantize` as for `load_model`."""
     set_threads(config.threads)
     return load_model(
         config.model,
         device=config.device,
         dtype=config.dtype,
         trust_remote_code=config.trust_remote_code,
+        quantize=quantize,
     )
+
+
+def lasting_name(model: str) -> str:
+    """Give a model's name as it holds from any folder of this machine."""
+    is_folder = model not in BUNDLED and Path(model).is_dir()
+    return str(Path(model).resolve()) if is_folder else model
 
 
 def check_block_size(config, model: CausalLM) -> None:
@@ -37,11 +47,21 @@ def check_block_size(config, model: CausalLM) -> None:
         )
 
 
-def save_model(out: Path, model: CausalLM, network: PreTrainedModel) -> None:
-    """Save as a plain Hugging Face directory; what is in `out` is replaced file by file."""
+def save_model(out: Path, model: CausalLM, network: nn.Module, base: Base | None = None) -> None:
+    """Save as a plain Hugging Face directory; what is in `out` is replaced file by file.
+
+    Args:
+        out: The directory.
+        model: Whose tokenizer goes with it.
+        network: A network, or PEFT's model around one: then only its adapters are saved.
+        base: What those belong to.
+    """
     staging = out / ".saving"
     shutil.rmtree(staging, ignore_errors=True)
     network.save_pretrained(staging)
+    if base is not None:
+        write_json(staging / BASE, base._asdict())
+        (staging / "README.md").unlink(missing_ok=True)  # PEFT's empty form
     model.tokenizer.save_pretrained(staging)
     for file in staging.iterdir():
         file.replace(out / file.name)

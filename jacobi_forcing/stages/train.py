@@ -6,76 +6,118 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import PreTrainedModel, TrainingArguments, set_seed
+from accelerate import PartialState
+from torch import nn
+from transformers import EarlyStoppingCallback, PreTrainedModel, set_seed
 
 from jacobi_forcing.config import DecoderConfig, TrainConfig, check
 from jacobi_forcing.data.files import sha256, write_json
-from jacobi_forcing.data.packed import Packed, read_packed, read_packed_manifest
+from jacobi_forcing.data.packed import Packed, num_tokens, read_packed, read_packed_manifest
 from jacobi_forcing.data.prompts import read_prompts
 from jacobi_forcing.data.record import RECORD, claim, run_record
 from jacobi_forcing.data.trajectories import MANIFEST, tokenizer_fingerprint
 from jacobi_forcing.decoding.measure import (
+    Decoded,
     decode_all,
     distinct_ngrams,
     negative_log_likelihood,
 )
+from jacobi_forcing.drawing.training import write_training_page
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.adapters import Base
 from jacobi_forcing.models.causal_lm import wrap
 from jacobi_forcing.problems.scoring import check_answers
-from jacobi_forcing.stages.machine import open_model, save_model
+from jacobi_forcing.stages.machine import lasting_name, open_model, save_model
+from jacobi_forcing.training.adapters import WithoutAdapters, add_adapters
+from jacobi_forcing.training.arguments import check_installed, training_arguments
 from jacobi_forcing.training.batch import Collator, PackedDataset
+from jacobi_forcing.training.memory import estimate, explained
 from jacobi_forcing.training.online import DraftCollator, OnlineDrafts
+from jacobi_forcing.training.processes import join_processes, one_voice
 from jacobi_forcing.training.trainer import JacobiTrainer, Metrics
 
 logger = logging.getLogger(__name__)
+
+PAGE = "training.html"  # beside the checkpoint
+# What may change while a run goes on: it decides nothing, or only how it is run.
+_FREE = ("out", "threads", "device", "nan_gradients", "report_to", "merge_adapters")
 
 
 def run(config: TrainConfig) -> Path:
     """Train `config.model` on `config.packed`; return `config.out`, a plain Hugging Face directory.
 
     Checkpoints lie in `out/steps` while it runs; a run that was stopped continues from the last,
-    and one that has finished is left as it is.
+    and one that has finished is left as it is. Processes that torchrun or accelerate started train
+    together; the first one writes.
 
     Raises:
         JacobiForcingError: Bad settings, data that was made for another model or block size, a
-            folder begun with other settings, or NaN gradients.
+            folder begun with other settings, NaN gradients, or too little memory.
     """
+    processes = join_processes(config)
+    with one_voice(processes):
+        return _run(config, processes)
+
+
+def _run(config: TrainConfig, processes: PartialState) -> Path:
     out = Path(config.out)
-    model = open_model(config)
+    check_installed(config)
+    model = open_model(config, config.quantize)
     manifest = read_packed_manifest(config.packed)
     _check_fit(config, model, manifest)
     sequences = read_packed(config.packed, manifest["block_size"])
-    original = _original(config, model)
+    weights = model.weights_fingerprint()
+    set_seed(config.seed)  # adapters begin at random
+    network = add_adapters(model.network, config) if config.lora_rank else model.network
+    original = _original(config, model, network)
     training, test = _split(config, model, original, sequences, manifest)
     inputs = {f"{config.packed}/{MANIFEST}": sha256(Path(config.packed) / MANIFEST)}
-    facts = dataclasses.asdict(config) | inputs | {"weights": model.weights_fingerprint()}
+    facts = dataclasses.asdict(config) | inputs | {"weights": weights}
     if config.frozen_model and original is not None:
         facts["frozen_weights"] = original.weights_fingerprint()
     # A checkpoint brings its learning rate and data order along: others would be ignored.
-    claim(out, facts, free=("out", "threads", "device", "nan_gradients"))
+    with processes.main_process_first():
+        claim(out, facts, free=_FREE)
     if (out / RECORD).exists():
         return out
     record = run_record(config, block_size=manifest["block_size"], inputs=inputs)
-    trainer = _make_trainer(config, model, original, manifest, training, test)
-    start = test(model.network)
+    trainer = _make_trainer(config, model, network, original, manifest, training, test)
+    start = trainer.measure()
     logger.info("before training: %s", start)
-    result = trainer.train(resume_from_checkpoint=_last_checkpoint(out))
-    final = test(trainer.model.eval())
-    save_model(out, model, trainer.model)
-    write_json(
-        out / RECORD,
-        record
-        | {
+    needed = estimate(network, config, max(map(num_tokens, training)), processes.num_processes)
+    with explained(needed, config):
+        result = trainer.train(resume_from_checkpoint=_last_checkpoint(out))
+    final = trainer.measure()
+    trained = trainer.whole_network()
+    if processes.is_main_process:
+        _save(config, model, trained, weights)
+        record |= {
             "num_sequences": len(training),
+            "num_processes": processes.num_processes,
             "steps": result.global_step,
             "before": start,
             "after": final,
             "best_checkpoint_step": trainer.state.best_global_step,
             "log": trainer.state.log_history,
-        },
-    )
+        }
+        write_training_page(out / PAGE, record)
+        write_json(out / RECORD, record)
+    processes.wait_for_everyone()
     return out
+
+
+def _save(config: TrainConfig, model: CausalLM, trained: nn.Module, weights: str) -> None:
+    """Save the trained model: its weights, or its adapters and the name of their base."""
+    out = Path(config.out)
+    if not config.lora_rank:
+        save_model(out, model, trained)
+    elif config.merge_adapters:
+        save_model(out, model, trained.merge_and_unload())
+    else:
+        dtype = str(model.dtype).removeprefix("torch.")
+        known = None if config.quantize else weights
+        save_model(out, model, trained, Base(lasting_name(config.model), dtype, known))
 
 
 def _check_fit(config: TrainConfig, model: CausalLM, manifest: dict) -> None:
@@ -94,8 +136,16 @@ def _check_fit(config: TrainConfig, model: CausalLM, manifest: dict) -> None:
         raise ConfigError(f"--eval-block-size {size} is larger than the model's context.")
 
 
-def _original(config: TrainConfig, model: CausalLM) -> CausalLM | None:
-    """Give the frozen teacher and judge of likelihood; None where nothing asks for either."""
+def _original(
+    config: TrainConfig, model: CausalLM, network: nn.Module | None = None
+) -> CausalLM | None:
+    """Give the frozen teacher and judge of likelihood; None where nothing asks for either.
+
+    Args:
+        config: Of the training.
+        model: What is trained.
+        network: Its network, with adapters if they are trained: without them, it is the original.
+    """
     if _checks_answers(config) and "frozen" not in (config.teacher, config.ar_teacher):
         check(
             not config.frozen_model,
@@ -103,9 +153,11 @@ def _original(config: TrainConfig, model: CausalLM) -> CausalLM | None:
             "is judged. Add --ar-teacher frozen or --teacher frozen, or leave it out.",
         )
         return None
+    if not config.frozen_model and config.lora_rank:
+        return wrap(config.model, WithoutAdapters(network), model.tokenizer)
     if not config.frozen_model:
-        network = copy.deepcopy(model.network)
-        return wrap(config.model, network.eval().requires_grad_(False), model.tokenizer)
+        copied = copy.deepcopy(model.network)
+        return wrap(config.model, copied.eval().requires_grad_(False), model.tokenizer)
     original = open_model(dataclasses.replace(config, model=config.frozen_model))
     if tokenizer_fingerprint(original.tokenizer) != tokenizer_fingerprint(model.tokenizer):
         raise ConfigError(
@@ -166,6 +218,7 @@ def _accuracy_test(
         held_out=True,
     )
     floor: list[float] = []
+    drift = _drift_of([p.ids for p in prompts])
 
     def test(network: PreTrainedModel) -> Metrics:
         model = wrap(config.model, network, start.tokenizer)
@@ -178,7 +231,8 @@ def _accuracy_test(
         speed = decoded.tokens_per_forward
         # Below the floor no speed makes up for it: such checkpoints rank by accuracy, under 0.
         score = speed if accuracy >= floor[0] else accuracy - 1
-        return {"accuracy": accuracy, "tokens_per_forward": speed, "score": score}
+        found = {"accuracy": accuracy, "tokens_per_forward": speed, "score": score}
+        return found | _acceptance(decoded) | drift(model, decoded.answers)
 
     return test
 
@@ -192,6 +246,7 @@ def _likelihood_test(
 ) -> Callable[[PreTrainedModel], Metrics]:
     """Judge text without a checker: by how likely the original finds it."""
     ceiling: list[float] = []
+    drift = _drift_of(prompts)
 
     def test(network: PreTrainedModel) -> Metrics:
         model = wrap(config.model, network, start.tokenizer)
@@ -206,9 +261,33 @@ def _likelihood_test(
             "distinct_8grams": distinct_ngrams(decoded.answers),
             "tokens_per_forward": speed,
             "score": score,
+            **_acceptance(decoded),
+            **drift(model, decoded.answers),
         }
 
     return test
+
+
+def _acceptance(decoded: Decoded) -> Metrics:
+    """Measure how often guesses at some places behind the text are accepted."""
+    return {f"accepted_at_{place}": decoded.acceptance(place) for place in (1, 2, 4, 8)}
+
+
+def _drift_of(prompts: list[list[int]]) -> Callable[[CausalLM, list[list[int]]], Metrics]:
+    """Measure how far a model has moved from its start, on the start's own greedy answers.
+
+    Returns:
+        A function of a model and its answers; its first call is taken for the start's.
+    """
+    start: list[tuple[list[list[int]], float]] = []
+
+    def drift(model: CausalLM, answers: list[list[int]]) -> Metrics:
+        if not start:
+            start.append((answers, negative_log_likelihood(model, prompts, answers)))
+        before, nll = start[0]
+        return {"drift": negative_log_likelihood(model, prompts, before) - nll}
+
+    return drift
 
 
 def _decode(config: TrainConfig, model: CausalLM, prompts: list[list[int]], block_size: int):
@@ -225,43 +304,24 @@ def _decode(config: TrainConfig, model: CausalLM, prompts: list[list[int]], bloc
 def _make_trainer(
     config: TrainConfig,
     model: CausalLM,
+    network: nn.Module,
     original: CausalLM | None,
     manifest: dict,
     sequences: list[Packed],
     test: Callable[[PreTrainedModel], Metrics],
 ) -> JacobiTrainer:
     set_seed(config.seed)
-    wants_frozen = "frozen" in (config.teacher, config.ar_teacher)
-    on_cpu = model.device.type == "cpu"
-    periodic = config.eval_steps > 0
-    save_steps = config.save_steps or config.eval_steps or 500
-    arguments = TrainingArguments(
-        output_dir=str(Path(config.out) / "steps"),
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.lr_schedule,
-        warmup_steps=config.warmup_ratio,
-        weight_decay=config.weight_decay,
-        adam_beta2=0.95,
-        max_grad_norm=config.max_grad_norm,
-        max_steps=config.max_steps or -1,
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        torch_compile=config.compile,
-        use_cpu=on_cpu,
-        eval_strategy="steps" if periodic else "no",
-        eval_steps=config.eval_steps or None,
-        save_steps=save_steps,
-        save_total_limit=2,
-        load_best_model_at_end=periodic,
-        metric_for_best_model="score",
-        greater_is_better=True,
-        logging_steps=max(1, min(25, save_steps)),
-        report_to=[],
-        remove_unused_columns=False,
-        seed=config.seed,
-        dataloader_pin_memory=not on_cpu,
+    check(
+        not config.gradient_checkpointing or model.network.supports_gradient_checkpointing,
+        f"--gradient-checkpointing: {model.config.model_type} does not support it. Leave it out.",
     )
+    arguments = training_arguments(
+        config,
+        on_cpu=model.device.type == "cpu",
+        num_processes=PartialState().num_processes,
+    )
+    wants_frozen = "frozen" in (config.teacher, config.ar_teacher)
+    patience = EarlyStoppingCallback(config.patience) if config.patience else None
     block_size = manifest["block_size"]
     options = {
         "ar_on_prompt": config.ar_on_prompt,
@@ -289,21 +349,26 @@ def _make_trainer(
     else:
         collator, online = Collator(block_size, model.pad_id, **options), None
     return JacobiTrainer(
-        model=model.network,
+        model=network,
         args=arguments,
+        callbacks=[patience] if patience else None,
         train_dataset=PackedDataset(sequences),
         eval_dataset=PackedDataset(sequences[:1]),  # Trainer wants one; `evaluate` decodes instead
         data_collator=collator,
         mask=config.mask,
         window=manifest["window"],
         ar_weight=config.ar_weight,
+        ar_weight_end=config.ar_weight_end if config.ar_weight_schedule == "linear" else None,
         consistency_weight=config.consistency_weight,
+        consistency_per=config.consistency_per,
+        consistency_decay=config.consistency_decay,
         teacher=config.teacher,
         ar_teacher=config.ar_teacher,
         frozen=original.network if wants_frozen and original is not None else None,
         online=online,
         nan_gradients=config.nan_gradients,
         bf16_autocast=config.bf16,
+        chunk_tokens=config.loss_chunk_tokens,
         decoder_test=test,
     )
 

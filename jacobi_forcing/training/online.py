@@ -144,6 +144,7 @@ class OnlineDrafts:
         batch: dict[str, Tensor],
         predict: Callable[[dict[str, Tensor]], Tensor],
         generator: torch.Generator,
+        common: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Give the batch with drafts in their places, their states, and who learns from whom.
 
@@ -151,11 +152,13 @@ class OnlineDrafts:
             batch: As `DraftCollator` makes it.
             predict: From a batch to the [B, S] ids the model chooses behind each token.
             generator: Of this step.
+            common: Draws the number of iterations where several processes are to draw the same.
         """
         drafts = Drafts(batch, self.draft_tokens, self.pad_id)
         drafts.place(self._starts(drafts, generator))
         state = self._noise(drafts, generator)
-        for _ in range(int(torch.randint(self.max_iterations + 1, (), generator=generator))):
+        common = generator if common is None else common
+        for _ in range(int(torch.randint(self.max_iterations + 1, (), generator=common))):
             choices = predict(drafts.batch(state)).flatten()[drafts.index]
             state = next_state(state, choices, drafts.right)
         filled = drafts.batch(state)

@@ -1,8 +1,12 @@
 """The trainer: Hugging Face's, with one packed forward for both losses and our decoder as its test.
 
+It runs in one process or several. In several, each makes its part of a step's batches, and all
+divide by the counts of the whole step; the first one alone decodes and writes.
+
 Shapes: B = sequences, S = tokens of the longest, V = vocabulary.
 """
 
+import copy
 import logging
 import shutil
 from collections.abc import Callable
@@ -11,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import TrainOutput
@@ -20,8 +27,11 @@ from transformers.trainer_utils import TrainOutput
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.models import MaskBuilder
 from jacobi_forcing.models.attention import TILED, attention
+from jacobi_forcing.training.adapters import bare
 from jacobi_forcing.training.batch import LengthSampler, PackedDataset, clean_part, layout_of
-from jacobi_forcing.training.loss import losses, token_counts
+from jacobi_forcing.training.head import Head, Outputs, find_head
+from jacobi_forcing.training.layout import NOISY
+from jacobi_forcing.training.loss import consistency_weights, losses, token_counts
 from jacobi_forcing.training.mask import dense_mask
 from jacobi_forcing.training.online import OnlineDrafts
 
@@ -36,8 +46,11 @@ class JacobiTrainer(Trainer):
     Args:
         mask: `noise-conditioned`, `clean-context` or `windowed`.
         window: Blocks per window of the windowed mask.
-        ar_weight: Factor of the AR loss.
+        ar_weight: Factor of the AR loss at the first step.
+        ar_weight_end: Its factor at the last step, with a straight line between; None for the same.
         consistency_weight: Factor of the consistency loss.
+        consistency_per: `token` or `pair` (see `loss.consistency_weights`).
+        consistency_decay: As there.
         teacher: Of the noisy stream: `self` or `frozen`, the clean stream's distributions by the
             model itself or by `frozen`; or `fixed-point`, the clean stream's tokens.
         ar_teacher: Of the clean stream: `fixed-point`, or `frozen`.
@@ -46,6 +59,7 @@ class JacobiTrainer(Trainer):
         nan_gradients: `stop` or `skip`.
         bf16_autocast: Train in bfloat16 autocast. It is ours and not Trainer's, because that one
             would stay on in the decoder tests, which are to see the weights as they will serve.
+        chunk_tokens: Tokens whose logits exist at once; 0 for a whole batch's.
         decoder_test: Measures the model as it is; its `score` chooses the best checkpoint.
         **options: As for Trainer.
     """
@@ -56,13 +70,17 @@ class JacobiTrainer(Trainer):
         mask: str,
         window: int,
         ar_weight: float,
+        ar_weight_end: float | None = None,
         consistency_weight: float = 1.0,
+        consistency_per: str = "token",
+        consistency_decay: float = 1.0,
         teacher: str,
         ar_teacher: str = "fixed-point",
-        frozen: PreTrainedModel | None = None,
+        frozen: nn.Module | None = None,
         online: OnlineDrafts | None = None,
         nan_gradients: str,
         bf16_autocast: bool = False,
+        chunk_tokens: int = 512,
         decoder_test: Callable[[PreTrainedModel], Metrics],
         **options: Any,
     ):
@@ -70,41 +88,68 @@ class JacobiTrainer(Trainer):
         self.mask = mask
         self.window = window
         self.ar_weight = ar_weight
+        self.ar_weight_end = ar_weight if ar_weight_end is None else ar_weight_end
         self.consistency_weight = consistency_weight
+        self.consistency_per = consistency_per
+        self.consistency_decay = consistency_decay
         self.teacher = teacher
         self.ar_teacher = ar_teacher
         self.frozen = frozen
         self.online = online
         self.nan_gradients = nan_gradients
         self.bf16_autocast = bf16_autocast
+        self.chunk_tokens = chunk_tokens
         self.decoder_test = decoder_test
         # Our losses are divided by the token counts of the whole effective batch already.
         self.model_accepts_loss_kwargs = True
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, float | Tensor] = {}
         self._prompts: list[int] = []  # of the step that is being made
+        self._head = self._find_head(self.model)
+        self._frozen_head = frozen and self._find_head(frozen)
+        # Shards cannot decode in one process alone, so that one keeps a whole network for it.
+        self._whole = copy.deepcopy(self.model).cpu() if self._decodes_a_copy else None
+
+    @property
+    def _decodes_a_copy(self) -> bool:
+        return self.is_fsdp_enabled and self.accelerator.is_main_process
+
+    def _find_head(self, network: nn.Module) -> Head | None:
+        return find_head(bare(network), bf16=self.bf16_autocast) if self.chunk_tokens else None
 
     def _get_train_sampler(self, train_dataset: PackedDataset | None = None) -> Sampler:
         """Put sequences of similar lengths together, so that little is padding."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
+        # Of all processes together, so that their number changes no step's sequences.
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        batch *= self.args.world_size
         return LengthSampler(
             dataset.lengths, batch, self.args.seed, epoch=lambda: int(self.state.epoch or 0)
         )
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
-        """Count both losses' tokens over all micro-batches of a step: [2] float."""
+        """Count what the means are taken over, in all micro-batches of a step.
+
+        Returns:
+            [3] float: AR tokens, consistency tokens by their weights, consistency tokens.
+        """
         if not batch_samples:
             return None
-        counts = sum(token_counts(b["ar_targets"], b["teacher_index"]) for b in batch_samples)
-        counts = counts.to(device)
+        counts = sum(self._counts(batch) for batch in batch_samples).to(device)
         if self.args.world_size > 1:
             # Gradients are averaged over processes, so each divides by the average count.
             counts = self.accelerator.reduce(counts, "sum") / self.args.world_size
-        return counts.float()
+        return counts
+
+    def _counts(self, batch: dict[str, Tensor]) -> Tensor:
+        num_ar, num_consistency = token_counts(batch["ar_targets"], batch["teacher_index"])
+        return torch.stack([num_ar.float(), self._weights(batch).sum(), num_consistency.float()])
+
+    def _weights(self, batch: dict[str, Tensor]) -> Tensor:
+        return consistency_weights(batch, per=self.consistency_per, decay=self.consistency_decay)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train; on a CPU with attention that leaves out what nobody sees."""
-        networks = [self.model] if self.frozen is None else [self.model, self.frozen]
+        networks = [bare(self.model)] + ([] if self.frozen is None else [self.frozen])
         with ExitStack() as stack:
             if self.args.device.type == "cpu" and not self.args.torch_compile:
                 for network in networks:
@@ -123,17 +168,24 @@ class JacobiTrainer(Trainer):
         if self.online is None:
             return samples, counts
         generator = self.online.generator(self.state.global_step, self.args.process_index)
+        # Shards make forwards together, so all processes draw the same number of them.
+        common = self.online.generator(self.state.global_step) if self.args.world_size > 1 else None
         self.model.eval()  # as in decoding, without dropout; training_step turns it on again
         with torch.no_grad():
             samples = [
-                self.online.fill(self._prepare_inputs(batch), self._choices, generator)
+                self.online.fill(self._prepare_inputs(batch), self._choices, generator, common)
                 for batch in samples
             ]
         # Which tokens learn depends on the drafts, so they are counted again.
         return samples, self._get_num_items_in_batch(samples, self.args.device)
 
     def _choices(self, inputs: dict[str, Tensor]) -> Tensor:
-        return self.packed_logits(self.model, inputs).argmax(-1)
+        """Give the [B, S] ids that the model chooses behind each noisy token; 0 elsewhere."""
+        outputs = self.outputs(self.model, inputs)
+        noisy = inputs["stream"] == NOISY
+        hidden = outputs.hidden[noisy].split(self.chunk_tokens or noisy.numel())
+        choices = torch.cat([outputs.head(piece).argmax(-1) for piece in hidden])
+        return torch.zeros_like(inputs["input_ids"]).masked_scatter_(noisy, choices)
 
     def compute_loss(
         self,
@@ -143,26 +195,37 @@ class JacobiTrainer(Trainer):
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
         """Run one packed forward and combine both losses' token means."""
-        counts = num_items_in_batch
-        if counts is None:
-            counts = token_counts(inputs["ar_targets"], inputs["teacher_index"]).float()
-        logits = self.packed_logits(model, inputs)
-        teachers: dict[str, Tensor | None] = {"self": logits, "fixed-point": None}
+        counts = num_items_in_batch if num_items_in_batch is not None else self._counts(inputs)
+        teachers: dict[str, Outputs | None] = {"fixed-point": None}
         if self.frozen is not None:
             with torch.no_grad():
-                teachers["frozen"] = self.packed_logits(self.frozen, clean_part(inputs))
+                teachers["frozen"] = self.outputs(self.frozen, clean_part(inputs))
+        student = teachers["self"] = self.outputs(model, inputs)
         found = losses(
-            logits,
+            student,
             inputs["ar_targets"],
             inputs["teacher_index"],
             teachers[self.teacher],
             teachers[self.ar_teacher],
+            weights=self._weights(inputs),
+            chunk_tokens=self.chunk_tokens,
         )
         counts = counts.masked_fill(counts == 0, 1)  # no tokens: a mean of 0
         ar, consistency = found.ar / counts[0], found.consistency / counts[1]
-        self._note(ar_loss=ar, consistency_loss=consistency, agreement=found.agreement / counts[1])
-        loss = self.ar_weight * ar + self.consistency_weight * consistency
-        return (loss, logits) if return_outputs else loss
+        self._note(ar_loss=ar, consistency_loss=consistency, agreement=found.agreement / counts[2])
+        done = self.state.global_step / max(1, self.state.max_steps)
+        ar_weight = self.ar_weight + done * (self.ar_weight_end - self.ar_weight)
+        loss = ar_weight * ar + self.consistency_weight * consistency
+        return (loss, student) if return_outputs else loss
+
+    def outputs(self, model: nn.Module, inputs: dict[str, Tensor]) -> Outputs:
+        """Run a batch through the model, up to its head where that can be applied in chunks."""
+        head = self._frozen_head if model is self.frozen else self._head
+        if head is None:
+            return Outputs.of_logits(self.packed_logits(model, inputs))
+        with head.held_back() as caught:
+            self.packed_logits(model, inputs)
+        return Outputs(caught[0], head, head.parameters)
 
     def packed_logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Run a batch through the model under the training mask; [B, S, V] logits."""
@@ -170,7 +233,7 @@ class JacobiTrainer(Trainer):
         seen = dense_mask(layout, self.mask, self.window)
         # A padding row that sees nothing would be NaN in some kernels; let it see itself.
         seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
-        network = self.accelerator.unwrap_model(model)
+        network = bare(self.accelerator.unwrap_model(model))
         mask = MaskBuilder(network)(seen, layout.position, layout.position)
         with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.bf16_autocast):
             return model(
@@ -192,7 +255,10 @@ class JacobiTrainer(Trainer):
         """Log both losses and the agreement apart, averaged over the steps since the last line."""
         if "loss" in logs and self._sums:
             steps = self._sums.pop("steps")
-            logs |= {name: round(float(total) / steps, 5) for name, total in self._sums.items()}
+            totals = torch.stack([torch.as_tensor(total) for total in self._sums.values()]) / steps
+            if self.args.world_size > 1:
+                totals = self.accelerator.reduce(totals, "mean")
+            logs |= {n: round(x, 5) for n, x in zip(self._sums, totals.tolist(), strict=True)}
             self._sums = {}
         super().log(logs, *args, **kwargs)
 
@@ -214,12 +280,18 @@ class JacobiTrainer(Trainer):
 
     def _check_gradients(self, model: nn.Module, loss: Tensor) -> None:
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients))
-        if torch.isfinite(norms).all():
+        own = [g.to_local() if isinstance(g, DTensor) else g for g in gradients]
+        is_bad = ~torch.isfinite(torch.stack(torch._foreach_norm(own))).all()
+        prompts = self._prompts
+        if self.args.world_size > 1:  # of shards, one process alone may see it
+            is_bad = self.accelerator.reduce(is_bad.float(), "sum") > 0
+        if not is_bad:
             return
+        if self.args.world_size > 1:
+            prompts = gather_object(prompts)
         found = (
             f"step {self.state.global_step + 1}: a gradient is not finite where the loss is "
-            f"{float(loss):.4g}; the batch holds the prompts {self._prompts}"
+            f"{float(loss):.4g}; the batch holds the prompts {prompts}"
         )
         if self.nan_gradients == "stop":
             raise DataError(
@@ -235,7 +307,8 @@ class JacobiTrainer(Trainer):
         try:
             super()._save_checkpoint(*arguments)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch.save raises RuntimeError
-            shutil.rmtree(folder, ignore_errors=True)
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
             raise DataError(
                 f"{folder}: cannot write this checkpoint: {error}. The one before is kept; make "
                 "room and run the same command again to continue."
@@ -243,14 +316,36 @@ class JacobiTrainer(Trainer):
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> Metrics:
         """Decode with the shipped decoder and log what it measures."""
-        was_training = self.model.training
-        network = self.accelerator.unwrap_model(self.model).eval()
-        with attention(network, "sdpa"):  # as it will serve
-            found = self.decoder_test(network)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        self.model.train(was_training)
+        metrics = {f"{metric_key_prefix}_{name}": x for name, x in self.measure().items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def measure(self) -> Metrics:
+        """Run the decoder test, in the main process; all processes learn what it found."""
+        network = self.whole_network()
+        found: list[Metrics] = [{}]
+        if self.accelerator.is_main_process:
+            was_training = network.training
+            with attention(bare(network), "sdpa"):  # as it will serve
+                found = [self.decoder_test(bare(network.eval()))]
+            network.train(was_training)
+        return broadcast_object_list(found)[0] if self.args.world_size > 1 else found[0]
+
+    def whole_network(self) -> nn.Module:
+        """Give the trained network with all its weights; all processes have to ask for it.
+
+        Where it is sharded it is gathered into a copy, which the main process alone has; the others
+        get their shards.
+        """
+        network = self.accelerator.unwrap_model(self.model)
+        if not any(isinstance(p, DTensor) for p in network.parameters()):
+            return network
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(self.model, options=options)
+        if self._whole is None:
+            return network
+        self._whole.load_state_dict(weights)
+        return self._whole.to(self.args.device)

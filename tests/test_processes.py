@@ -1,0 +1,91 @@
+"""Several processes train as one does: here two on the CPU, talking through gloo."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training import small_run, train_config
+from transformers import AutoModelForCausalLM
+
+from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.training.processes import check_processes
+
+TESTS = Path(__file__).parent
+SETTINGS = {"max_steps": 6, "batch_size": 4, "eval_steps": 3, "save_steps": 3, "threads": 1}
+
+
+def torchrun(*command):
+    """Start two processes; returns what they printed."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    result = subprocess.run(
+        [*start, *map(str, command)],
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+def test_two_processes_train_what_one_does_and_save_it_whole(toy, packed, tmp_path):
+    settings = SETTINGS | {"learning_rate": 1e-3, "eval_prompts": "packed:2"}
+    small_run(toy, packed, tmp_path / "one", **settings)
+    flags = [x for name, v in settings.items() for x in (f"--{name.replace('_', '-')}", v)]
+    where = ["--model", toy, "--packed", packed, "--out", tmp_path / "two"]
+    printed = torchrun("-m", "jacobi_forcing", "train", *where, *flags)
+    assert printed.count("before training") == 1
+    one, two = (json.loads((tmp_path / n / "run.json").read_text()) for n in ("one", "two"))
+    assert (one["num_processes"], two["num_processes"]) == (1, 2)
+    assert two["steps"] == 6
+    names = ("ar_loss", "consistency_loss", "agreement", "loss", "grad_norm", "eval_nll")
+    for ours, theirs in zip(two["log"], one["log"], strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in set(names) & ours.keys():
+            assert ours[name] == pytest.approx(theirs[name], rel=2e-4, abs=2e-5), name
+    assert sum("eval_nll" in line for line in two["log"]) == 2
+    assert two["best_checkpoint_step"] == one["best_checkpoint_step"]
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "two").state_dict()
+    start = load_file(toy / "model.safetensors")
+    for name, expected in load_file(tmp_path / "one" / "model.safetensors").items():
+        assert torch.allclose(found[name], expected, atol=1e-4), name
+        assert (found[name] - start[name]).abs().max() > 1e-3, name
+
+
+def test_a_sharded_network_has_the_gradients_of_a_whole_one(tmp_path):
+    torchrun(TESTS / "sharded_step.py", tmp_path)
+    results = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for result in results:
+        assert result["sharded"]
+        assert result["gradient_error"] < 1e-5
+        assert "gradient is not finite" in result["stopped"]  # in both, though one has seen it
+    assert results[0]["stopped"] == results[1]["stopped"]
+    assert results[0]["gathered"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "count", "on_cpu", "message"),
+    [
+        ({"batch_size": 6}, 4, True, "--batch-size is 6, which 4 processes.* multiple of 4"),
+        ({"device": "cuda:1"}, 2, False, "--device is 'cuda:1'.* 2 processes"),
+        ({"fsdp": True}, 1, False, "--fsdp .* there is one.* torchrun"),
+        ({"fsdp": True}, 2, True, "--fsdp needs GPUs"),
+    ],
+)
+def test_settings_that_do_not_suit_the_processes_are_refused(settings, count, on_cpu, message):
+    with pytest.raises(ConfigError, match=message):
+        check_processes(train_config("-", "-", **settings), count, on_cpu=on_cpu)
+
+
+def test_accelerates_own_wish_for_shards_is_not_passed_over_on_a_cpu(monkeypatch):
+    config = train_config("-", "-")
+    check_processes(config, 2, on_cpu=True)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="accelerate's configuration"):
+        check_processes(config, 2, on_cpu=True)
