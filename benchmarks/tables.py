@@ -174,8 +174,9 @@ def pack_speed() -> str:
     header += ["tokens per second", "per core and second", "most memory, MB"]
     note = (
         "`jacobi pack --sequence-prompts 0` of synthetic trajectories, blocks of "
-        f"{result['block_size']}, median of {result['repeats']}; processor time includes the "
-        "imports of workers. Source: "
+        f"{result['block_size']}, median of {result['repeats']}. Processor time includes the "
+        "imports of workers, memory is the main process's, which with one worker packs itself. "
+        "Source: "
     )
     return markdown(header, rows) + "\n\n" + note + source(result, "pack_speed")
 
