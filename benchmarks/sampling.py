@@ -25,15 +25,10 @@ from jacobi_forcing.progress import progress_bar
 
 
 def with_shared_noise(
-    model: CausalLM,
-    prompts: list[list[int]],
-    temperature: float,
-    block_size: int,
-    limit: int,
-    **more,
+    model: CausalLM, prompts: list[list[int]], temperature: float, block_size: int, limit: int
 ) -> list[tuple[int, int]]:
-    """Decode with our sampler, `more` of its decoder; give each prompt's tokens and forwards."""
-    decoder = DecoderConfig(block_size=block_size, **more)
+    """Decode with our sampler; give each prompt's tokens and forwards."""
+    decoder = DecoderConfig(strategy="window", block_size=block_size, pool_size=0)
     requests = [
         Request(i, ids, limit, Sampling(temperature=temperature, seed=i))
         for i, ids in enumerate(prompts)
@@ -104,18 +99,13 @@ def main() -> None:
         limit = min(args.max_new_tokens, model.context_tokens - max(map(len, prompts)))
         for temperature in args.temperatures:
             setting = (temperature, args.block_size, limit)
-            shared = with_shared_noise(model, prompts, *setting, pool_size=0)
-            recycled = with_shared_noise(model, prompts, *setting)
+            shared = with_shared_noise(model, prompts, *setting)
             textbook = []
             with progress_bar(f"{name}, T = {temperature}", len(prompts)) as bar:
                 for seed, prompt in enumerate(prompts):
                     textbook.append(accepting_with_p(model, prompt, *setting, seed))
                     bar.advance()
-            for way, counts in (
-                ("shared noise", shared),
-                ("shared noise, recycling", recycled),
-                ("accept with p", textbook),
-            ):
+            for way, counts in (("shared noise", shared), ("accept with p", textbook)):
                 tokens, forwards = (sum(column) for column in zip(*counts, strict=True))
                 per_prompt = [t / f for t, f in counts]
                 error = statistics.stdev(per_prompt) / len(per_prompt) ** 0.5

@@ -320,18 +320,17 @@ def batch_speed() -> str:
 def sampling() -> str:
     """Tokens per forward when sampling, two ways."""
     result = read("sampling")
-    ways = ("shared noise", "shared noise, recycling", "accept with p")
+    ways = ("shared noise", "accept with p")
     found = {(r["model"], r["temperature"], r["way"]): r for r in result["rows"]}
     rows = []
     for model, temperature in dict.fromkeys(key[:2] for key in found):
         pair = [found[model, temperature, way] for way in ways]
         cells = [f"{r['tokens_per_forward']:.2f} ± {r['standard_error']:.2f}" for r in pair]
         rows.append([Path(model).name, str(temperature), *cells])
-    header = ["model", "temperature", "noise shared by draft and text", "the same, recycling"]
-    header += ["accept with p(guess)"]
+    header = ["model", "temperature", "noise shared by draft and text", "accept with p(guess)"]
     note = (
-        f"Tokens per forward of window, block size {result['block_size']}, without recycling but "
-        f"for one column; ± the standard error over {result['num_prompts']} prompts. Source: "
+        f"Tokens per forward of window, block size {result['block_size']}, without recycling, "
+        f"± the standard error over {result['num_prompts']} prompts. Source: "
     )
     return markdown(header, rows) + "\n\n" + note + source(result, "sampling")
 
