@@ -81,9 +81,9 @@ def whole(toy, prompts, tmp_path_factory):
 
 
 def content(folder):
-    """What of a folder must not depend on how it was made: all but the settings of the run."""
-    found = {p.name: sha256(p) for p in sorted(folder.glob("*.parquet"))}
-    return found | {"report": json.loads((folder / "report.json").read_text())}
+    """What of a folder must not depend on how it was made: all but the record of the run."""
+    reports = (folder / "report.json", folder / "report.html", folder / "settings.json")
+    return {p.name: sha256(p) for p in [*sorted(folder.glob("*.parquet")), *reports]}
 
 
 def decoded(monkeypatch):
