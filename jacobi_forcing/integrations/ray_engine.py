@@ -91,9 +91,9 @@ def in_actors(
         for row in results.iter_rows():
             yield row["result"]
     except RayError as error:
-        # Of the traceback that it carries, the last exception: what went wrong, not where in Ray.
-        named = re.findall(r"^[\w.]+(?:Error|Exception)\b.*$", str(error), flags=re.MULTILINE)
-        what = named[-1] if named else type(error).__name__
+        # Of the tracebacks that it carries, the last exception that is not Ray's own.
+        named = re.findall(r"^(?!ray\.)[\w.]+(?:Error|Exception)\b.*$", str(error), re.MULTILINE)
+        what = (named or [type(error).__name__])[-1].rstrip(".")
         raise ModelError(
             f"--engine ray: an engine failed: {what}. What was finished is kept: run the same "
             "command again to continue."
