@@ -282,7 +282,11 @@ class CollectConfig(_Machine):
             self.verifier_seconds > 0,
             f"--verifier-seconds is {self.verifier_seconds}, must be above 0.",
         )
-        assert self.part  # or it says what is wrong with --shard
+        number, num_parts = self.part
+        check(
+            1 <= number <= num_parts,
+            f"--shard is {self.shard!r}, must be i/N with i from 1 to N.",
+        )
         check(
             self.engine == "local" or self.device in ("auto", "cpu", "cuda"),
             f"--device is {self.device!r}, but Ray chooses the GPUs. Take auto, cpu or cuda.",
@@ -292,12 +296,7 @@ class CollectConfig(_Machine):
     def part(self) -> tuple[int, int]:
         """Which part of the work this is, from 1, and how many there are."""
         found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
-        number, num_parts = map(int, found.groups()) if found else (0, 0)
-        check(
-            1 <= number <= num_parts,
-            f"--shard is {self.shard!r}, must be i/N with i from 1 to N.",
-        )
-        return number, num_parts
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

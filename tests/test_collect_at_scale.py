@@ -81,9 +81,9 @@ def whole(toy, prompts, tmp_path_factory):
 
 
 def content(folder):
-    """What of a folder must not depend on how it was made: all but the settings of the run."""
-    found = {p.name: sha256(p) for p in sorted(folder.glob("*.parquet"))}
-    return found | {"report": json.loads((folder / "report.json").read_text())}
+    """What of a folder must not depend on how it was made: all but the record of the run."""
+    reports = (folder / "report.json", folder / "report.html", folder / "settings.json")
+    return {p.name: sha256(p) for p in [*sorted(folder.glob("*.parquet")), *reports]}
 
 
 def decoded(monkeypatch):
@@ -418,6 +418,7 @@ def test_what_a_verifier_has_started_ends_with_it(toy, verified, tmp_path):
     path, _ = verified
     base = [a for a in settings(toy, path, tmp_path / "out") if a != "--finished-only"]
     assert main([*base, "--verifier", "my_verifiers:odd", "--verifier-seconds", "0.2"]) == 0
+    assert "verifier-timeout" in {reason for reason, _ in dropped(tmp_path / "out").values()}
     mine = [p for p in Path("/proc").glob("[0-9]*/cmdline") if _reads(p) == b"sleep\x0060\x00"]
     assert not [p for p in mine if _cwd(p.parent) == tmp_path]
 

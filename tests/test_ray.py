@@ -97,3 +97,4 @@ def test_without_ray_it_says_what_to_install(tmp_path, refused, monkeypatch):
     toy = save_toy(tmp_path / "model", max_position_embeddings=128)
     line = refused(*command(toy, "self:3", tmp_path / "out", "--engine", "ray"))
     assert "Install 'jacobi-forcing[ray]'" in line
+    assert not (tmp_path / "out").exists()

@@ -17,7 +17,6 @@ from jacobi_forcing.data.counts import totals
 from jacobi_forcing.data.files import read_json, sha256, shard_path, shard_paths, write_json
 from jacobi_forcing.data.trajectories import MANIFEST, check_origin, dropped_path, read_counts
 
-REPORT = "report.json"
 _ORIGIN = ("weights", "prompts", "block_size", "record", "settings")
 
 
@@ -82,22 +81,27 @@ def check_folder(out: Path, wanted: Mapping[int, Sequence[int]], origin: dict[st
         check(shard.name in names, f"{shard}: is no shard of this run. Remove it to continue.")
 
 
-def finish(out: Path, record: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
-    """Write the report and, last, the manifest, which marks a folder as finished.
+def write_report(out: Path) -> dict[str, Any]:
+    """Write `report.json` of all shards in a folder, those of its parts included; return it."""
+    report = totals(map(read_counts, shard_paths(out)))
+    write_json(out / "report.json", report)
+    return report
+
+
+def write_manifest(
+    out: Path, record: dict[str, Any], origin: dict[str, Any], report: dict[str, Any]
+) -> None:
+    """Write the manifest, the last file of a folder: it marks it as finished.
 
     Args:
-        out: Where all shards are; those in folders for parts of the work count too.
+        out: The folder.
         record: The run record.
-        origin: Of the shards.
-
-    Returns:
-        The report.
+        origin: Of its shards.
+        report: What they hold.
     """
     shards = shard_paths(out)
-    found = totals(map(read_counts, shards))
-    dropped = [dropped_path(shard) for shard in shards]
-    write_json(out / REPORT, found)
-    numbers = {name: n for name, n in found.items() if name.startswith("num_")}
+    dropped = [path for path in map(dropped_path, shards) if path.exists()]
+    numbers = {name: number for name, number in report.items() if name.startswith("num_")}
     write_json(
         out / MANIFEST,
         {
@@ -106,18 +110,17 @@ def finish(out: Path, record: dict[str, Any], origin: dict[str, Any]) -> dict[st
             "block_size": origin["block_size"],
             "record": origin["record"],
             **numbers,
-            "dropped": found["dropped"],
-            "shards": {shard.name: sha256(shard) for shard in shards},
-            "dropped_shards": {p.name: sha256(p) for p in dropped if p.exists()},
+            "dropped": report["dropped"],
+            "shards": {path.name: sha256(path) for path in shards},
+            "dropped_shards": {path.name: sha256(path) for path in dropped},
         },
     )
-    return found
 
 
-def join(config: CollectConfig) -> dict[str, Any] | None:
-    """Write the manifest above the folders of all parts if they are finished; return the report.
+def joined(config: CollectConfig) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Give the run record and origin of the folder above all parts, once they are finished.
 
-    It says the same whoever writes it, so machines that finish together do no harm.
+    They are the first part's, whoever asks, so machines that finish together do no harm.
 
     Raises:
         DataError: The parts are not of one model, set of prompts and settings.
@@ -126,8 +129,7 @@ def join(config: CollectConfig) -> dict[str, Any] | None:
     parts = [_part_folder(out, number, num_parts) / MANIFEST for number in range(1, num_parts + 1)]
     if not all(part.exists() for part in parts):
         return None
-    manifests = [read_json(part) for part in parts]
-    first = manifests[0]["origin"]
-    check_origin(shard_paths(out), first)
+    first = read_json(parts[0])
+    check_origin(shard_paths(out), first["origin"])
     named = ("stage", "settings", "command", "versions", "commit", "hardware", "tokenizer")
-    return finish(out, {name: manifests[0][name] for name in named}, first)
+    return {name: first[name] for name in named}, first["origin"]

@@ -33,7 +33,7 @@ def table(report: dict[str, Any]) -> Table:
     return drawn
 
 
-def write_report(path: Path, report: dict[str, Any], *, model_name: str, prompts: str) -> None:
+def write_page(path: Path, report: dict[str, Any], *, model_name: str, prompts: str) -> None:
     """Write the page.
 
     Args:

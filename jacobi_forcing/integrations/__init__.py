@@ -1,4 +1,4 @@
-"""The outside: what lets users of other libraries decode with ours.
+"""The outside: what lets users of other libraries decode with ours, and ours work with theirs.
 
 May import: decoding and what is below it.
 """

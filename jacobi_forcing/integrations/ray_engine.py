@@ -6,9 +6,11 @@ at is done again.
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from jacobi_forcing.config import check
 from jacobi_forcing.errors import ConfigError, ModelError
 
 Work = Callable[[str], Iterator[str]]
@@ -22,6 +24,16 @@ class _Actor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         return {"result": [result for task in batch["task"] for result in self.work(task)]}
+
+
+def require_ray() -> None:
+    """Raise ConfigError where Ray is not installed."""
+    try:
+        import ray.data  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"--engine ray: cannot import Ray ({error}). Install 'jacobi-forcing[ray]'."
+        ) from error
 
 
 def in_actors(
@@ -47,28 +59,23 @@ def in_actors(
         use_gpus: Whether each actor takes a GPU, where the cluster has some.
 
     Raises:
-        ConfigError: Ray is not installed, or the cluster is too small.
+        ConfigError: The cluster is too small.
         ModelError: The actors failed.
     """
-    try:
-        import ray
-        from ray.exceptions import RayError
-    except ImportError as error:
-        raise ConfigError(
-            f"--engine ray: cannot import Ray ({error}). Install 'jacobi-forcing[ray]'."
-        ) from error
+    import ray.data
+    from ray.exceptions import RayError
+
     if not ray.is_initialized():
         ray.init(logging_level=logging.WARNING)
     found = ray.cluster_resources()
-    gpus = int(found.get("GPU", 0)) if use_gpus else 0
-    size = num_actors or gpus or 1
-    for name, has, needs in (("GPUs", gpus, size if gpus else 0), ("CPUs", found["CPU"], size)):
-        needs *= num_cpus if name == "CPUs" else 1
-        if needs > has:
-            raise ConfigError(
-                f"--num-engines: {size} engines need {needs} {name}, but the Ray cluster has "
-                f"{has:g}. Take fewer engines, or fewer --threads each."
-            )
+    num_gpus = int(found.get("GPU", 0)) if use_gpus else 0
+    size = num_actors or num_gpus or 1
+    has_room = size <= (num_gpus or size) and size * num_cpus <= found["CPU"]
+    check(
+        has_room,
+        f"--num-engines: {size} engines need {size * num_cpus} CPUs and a GPU each where there are "
+        f"some, but the Ray cluster has {found['CPU']:g} CPUs and {num_gpus} GPUs. Take fewer.",
+    )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     rows = ray.data.from_items([{"task": t} for t in tasks], override_num_blocks=len(tasks))
@@ -78,14 +85,16 @@ def in_actors(
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=size),
         num_cpus=num_cpus,
-        num_gpus=1 if gpus else 0,
+        num_gpus=1 if num_gpus else 0,
     )
     try:
         for row in results.iter_rows():
             yield row["result"]
     except RayError as error:
-        last = str(error).strip().splitlines()[-1]
+        # Of the tracebacks that it carries, the last exception that is not Ray's own.
+        named = re.findall(r"^(?!ray\.)[\w.]+(?:Error|Exception)\b.*$", str(error), re.MULTILINE)
+        what = (named or [type(error).__name__])[-1].rstrip(".")
         raise ModelError(
-            f"--engine ray: an engine failed: {last} What was finished is kept: run the same "
+            f"--engine ray: an engine failed: {what}. What was finished is kept: run the same "
             "command again to continue."
         ) from error

@@ -30,9 +30,9 @@ from jacobi_forcing.decoding import Finished, Forward, Noise, Request, decode
 from jacobi_forcing.decoding.record import TrajectoryRecorder
 from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.decoding.strategies import Jacobi, KnownAnswer, Strategy
-from jacobi_forcing.drawing.report import table, write_report
+from jacobi_forcing.drawing.report import table, write_page
 from jacobi_forcing.errors import ConfigError
-from jacobi_forcing.integrations.ray_engine import in_actors
+from jacobi_forcing.integrations.ray_engine import in_actors, require_ray
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
@@ -58,6 +58,8 @@ def run(config: CollectConfig) -> Path:
         JacobiForcingError: Bad settings, prompts or model, or a folder begun with other settings.
     """
     out = collection.own_folder(config)
+    if config.engine == "ray":
+        require_ray()
     # Ray's engines have the GPUs; here the model is only asked who it is.
     model = open_model(config if config.engine == "local" else replace(config, device="cpu"))
     check_block_size(config, model)
@@ -71,15 +73,20 @@ def run(config: CollectConfig) -> Path:
             if not (out / MANIFEST).exists():
                 origin = collection.origin(facts, FREE)
                 _collect(config, model, prompts, filters, out, origin)
-                _report(out, collection.finish(out, record, origin), config)
-    joined = collection.join(config)
+                _finish(config, out, record, origin)
+    joined = collection.joined(config)
     if joined is not None:
-        _report(Path(config.out), joined, config)
+        _finish(config, Path(config.out), *joined)
     return Path(config.out)
 
 
-def _report(out: Path, report: dict[str, Any], config: CollectConfig) -> None:
-    write_report(out / "report.html", report, model_name=config.model, prompts=config.prompts)
+def _finish(
+    config: CollectConfig, out: Path, record: dict[str, Any], origin: dict[str, Any]
+) -> None:
+    """Write what is said of a folder's shards, the manifest last, and show it."""
+    report = collection.write_report(out)
+    write_page(out / "report.html", report, model_name=config.model, prompts=config.prompts)
+    collection.write_manifest(out, record, origin, report)
     Console(stderr=True).print(table(report))
 
 
