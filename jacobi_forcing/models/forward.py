@@ -119,6 +119,6 @@ def _branch(tree: Branches, length: int, positions: Tensor, keys: Tensor, visibl
     visible[:, first : first + num] = False
     seen = torch.zeros(num, visible.shape[1], dtype=torch.bool)
     seen[:, :length] = True
-    for i, way in enumerate(tree.ways):
-        seen[i, [length + j for j in way]] = True
+    seers = [i for i, way in enumerate(tree.ways) for _ in way]
+    seen[seers, [length + j for way in tree.ways for j in way]] = True
     visible[-num:] = seen.to(device)
