@@ -92,9 +92,9 @@ def write_trajectories(
         "num_finished": sum(t.finish_reason == "eos" for t in trajectories),
         "num_solved": sum(t.solved is True for t in trajectories),
         "tokenizer": tokenizer_fingerprint(toy_tokenizer()),
+        "origin": {"weights": "the weights' fingerprint"},
     }
     write_json(folder / MANIFEST, manifest | (facts or {}))
-    write_json(folder / "settings.json", {"weights": "the weights' fingerprint"})
     return folder
 
 

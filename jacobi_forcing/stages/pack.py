@@ -17,7 +17,6 @@ from transformers import PreTrainedTokenizerBase
 from jacobi_forcing.config import PackConfig, TrainConfig, check
 from jacobi_forcing.data.columns import read_batches
 from jacobi_forcing.data.files import (
-    read_json,
     refuse_folder,
     sha256,
     shard_path,
@@ -200,7 +199,7 @@ def _refuse_mixed(manifests: dict[str, dict]) -> None:
     """
     if len(manifests) == 1:
         return
-    facts = {folder: _identity(folder, manifest) for folder, manifest in manifests.items()}
+    facts = {folder: _identity(manifest) for folder, manifest in manifests.items()}
     first, *others = facts
     for folder in others:
         for name, ours in facts[folder].items():
@@ -211,13 +210,12 @@ def _refuse_mixed(manifests: dict[str, dict]) -> None:
                 )
 
 
-def _identity(folder: str, manifest: dict) -> dict:
-    begun_with = read_json(Path(folder) / "settings.json")
+def _identity(manifest: dict) -> dict:
     return {
         "block_size": manifest["block_size"],
         "tokenizer": manifest["tokenizer"],
         "record": manifest.get("record", "states"),
-        "weights": begun_with.get("weights"),
+        "weights": manifest.get("origin", {}).get("weights"),
     }
 
 
