@@ -7,6 +7,7 @@ Counts forwards, which do not depend on the machine; decode_speed.py measures se
 
 import argparse
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import torch
 from common import save
@@ -33,16 +34,15 @@ def decoders(
     block_sizes: Sequence[int],
     max_blocks: Sequence[int],
     spawn_ratios: Sequence[float],
-    pool_sizes: Sequence[int],
-    pools: Sequence[str],
+    recycling: Sequence[tuple[int, str, int]],
 ) -> Iterator[DecoderConfig]:
-    """Yield every combination once: one block has no spawn ratio, no branches have no source."""
+    """Yield every combination once: one block in flight has no spawn ratio."""
     for size in block_sizes:
-        kinds = [(num, pool) for num in pool_sizes for pool in (pools if num else pools[:1])]
-        for num, pool in kinds:
-            found = {"block_size": size, "pool_size": num, "pool": pool}
+        for num, pool, tokens in recycling:
+            found = {"block_size": size, "pool_size": num, "pool": pool, "branch_tokens": tokens}
             yield DecoderConfig(strategy="window", **found)
-            yield DecoderConfig(strategy="jacobi", **found)
+            if max_blocks:
+                yield DecoderConfig(strategy="jacobi", **found)
             for blocks in max_blocks:
                 for ratio in spawn_ratios:
                     yield DecoderConfig(
@@ -57,17 +57,19 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=100, help="or sampled prompts")
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--block-sizes", type=int, nargs="+", default=[8, 16, 32])
-    parser.add_argument("--max-blocks", type=int, nargs="+", default=[2, 3])
+    parser.add_argument("--max-blocks", type=int, nargs="*", default=[2, 3], help="or window only")
     parser.add_argument("--spawn-ratios", type=float, nargs="+", default=[0.0, 0.5, 0.85])
     parser.add_argument("--pool-sizes", type=int, nargs="+", default=[0, 1, 4])
     parser.add_argument("--pools", nargs="+", default=["states"], help="states, text, both")
+    parser.add_argument("--branch-tokens", type=int, nargs="+", default=[16])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default="multiblock")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    grid = list(
-        decoders(args.block_sizes, args.max_blocks, args.spawn_ratios, args.pool_sizes, args.pools)
-    )
+    branches = product(args.pool_sizes, args.pools, args.branch_tokens)
+    # Without branches it is the same wherever they would come from.
+    recycling = dict.fromkeys(b if b[0] else (0, "states", 0) for b in branches)
+    grid = list(decoders(args.block_sizes, args.max_blocks, args.spawn_ratios, list(recycling)))
     model = load_model(args.model)
     prompts = benchmark_prompts(model, args.problems)
     room = model.context_tokens - max(map(len, prompts))
