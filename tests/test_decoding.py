@@ -22,7 +22,7 @@ from jacobi_forcing.decoding.draft import chain, grow
 from jacobi_forcing.decoding.loop import _Row
 from jacobi_forcing.decoding.strategies import branch_tokens
 from jacobi_forcing.errors import ConfigError, DataError, ModelError
-from jacobi_forcing.models import MaskBuilder, RaggedForward, load_model
+from jacobi_forcing.models import MaskBuilder, RaggedForward, load_model, masks
 from jacobi_forcing.models.probe import probe
 
 DECODERS = (
@@ -110,6 +110,22 @@ def test_more_families_give_the_ids_of_generate(family):
         assert [f.answer_ids for f in finished] == expected, strategy
         recycled += sum(event.num_recycled for event in forwards)
     assert recycled > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text", "gpt_neo"])
+def test_the_probe_lets_rounding_pass_and_no_window_that_is_off_by_one(family, dtype, monkeypatch):
+    model = toy_model(family)
+    model.network.to(dtype)
+    assert probe(model) < 0.02
+    true_windows = masks.layer_windows
+
+    def off_by_one(config):
+        return {kind: size and size - 1 for kind, size in true_windows(config).items()}
+
+    monkeypatch.setattr(masks, "layer_windows", off_by_one)
+    with pytest.raises(ModelError, match="gives other logits"):
+        probe(model)
 
 
 @pytest.mark.parametrize("family", ["bloom", "falcon, alibi", "gpt_neo"])

@@ -371,11 +371,18 @@ def overfitted(tmp_path_factory):
         per_device_train_batch_size=8,
         decoder_test=train._likelihood_test(settings, model, original, prompts, BLOCK),
     )
-    start = trainer.evaluate()
+    start, plain = trainer.evaluate(), plain_speed(model, prompts)
     trainer.train()
     return SimpleNamespace(
-        trainer=trainer, model=model, prompts=prompts, answers=answers, start=start
+        trainer=trainer, model=model, prompts=prompts, answers=answers, start=start, plain=plain
     )
+
+
+def plain_speed(model, prompts):
+    """Tokens per forward of drafts alone: the untrained toy repeats itself, which branches use."""
+    decoder = DecoderConfig(strategy="window", block_size=BLOCK, pool_size=0)
+    longest = 256 - max(map(len, prompts))
+    return decode_all(model, prompts, decoder, max_new_tokens=longest).tokens_per_forward
 
 
 def test_a_handful_of_sequences_is_learnt_by_heart(overfitted):
@@ -402,8 +409,7 @@ def test_evaluate_decodes_with_the_shipped_decoder(overfitted):
         # Every forward commits its right guesses and one more; the last is cut at the answer's end.
         assert len(answer) <= sum(num + 1 for num in right) <= len(answer) + BLOCK
     assert metrics["eval_accepted_at_1"] == decoded.acceptance(1) > 0.2
-    # What training lowered the losses for: the answers, in fewer forwards than before, though the
-    # toy repeats itself, which recycling knew to use before.
+    # What training lowered the losses for: the answers, in fewer forwards than before.
     assert decoded.answers == [answer.answer_ids for answer in overfitted.answers]
     assert metrics["eval_tokens_per_forward"] > overfitted.start["eval_tokens_per_forward"]
-    assert metrics["eval_accepted_at_1"] > 1.2 * overfitted.start["eval_accepted_at_1"]
+    assert plain_speed(model, prompts) > 1.4 > overfitted.plain

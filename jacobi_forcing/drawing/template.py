@@ -1,4 +1,4 @@
-"""What pages are made of: a template, the style they share, and data that cannot become markup.
+"""What pages are made of: a template, the head they share, and data that cannot become markup.
 
 Everything a model or tokenizer said reaches a page as escaped HTML, or as JSON without any `<`,
 which the page's script turns into text nodes: no token can become markup.
@@ -13,11 +13,14 @@ from typing import Any
 def fill(name: str, values: dict[str, str]) -> str:
     """Make a page of this folder's template `name`.
 
-    Every {{name}} is replaced in one pass, so that a value that looks like one stays as it is;
-    {{style}} is style.css.
+    Its {{head}} is head.html and style.css, and lets scripts run only where the page has one. Every
+    other {{name}} is replaced in one pass, so that a value that looks like one stays as it is.
     """
-    values = values | {"style": _read("style.css").rstrip("\n")}
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], _read(name))
+    template = _read(name)
+    scripts = "; script-src 'unsafe-inline'" if "<script" in template else ""
+    template = template.replace("{{head}}\n", _read("head.html") + _read("style.css"))
+    values = values | {"scripts": scripts}
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
 
 
 def script_json(value: Any) -> str:
