@@ -248,13 +248,59 @@ def multiblock(name: str = "multiblock") -> str:
     mismatches = sum(row["num_mismatches"] for row in result["rows"])
     note = (
         f"Tokens per forward of {Path(best['model']).name} on {result['num_prompts']} prompts; n "
-        "is the block size, K the blocks in flight, r the spawn ratio. Standard errors are up to "
+        "is the block size, K the blocks in flight, r the spawn ratio; branches add up to "
+        f"{best['branch_tokens']} tokens. Standard errors are up to "
         f"{max(row['standard_error'] for row in result['rows']):.2f}, most of it shared, because "
         f"the prompts are the same. Mismatches in all: {mismatches}. Source: "
     )
     return (
         markdown(["n", "branches", "from", *columns], rows) + "\n\n" + note + source(result, name)
     )
+
+
+def recycling() -> str:
+    """Where branches come from, how many there are, and how long they may be together."""
+    result = read("recycling")
+    rows = [
+        [
+            row["pool"] if row["pool_size"] else "none",
+            str(row["pool_size"] or ""),
+            str(row["branch_tokens"] or ""),
+            f"{row['tokens_per_forward']:.2f} ± {row['standard_error']:.2f}",
+            f"{row['guesses_per_forward']:.1f}",
+            f"{row['recycled_per_forward']:.2f}",
+            str(row["num_mismatches"]),
+        ]
+        for row in result["rows"]
+    ]
+    header = ["branches from", "at most", "their tokens", "tokens per forward"]
+    header += ["guesses per forward", "right ones only branches had", "mismatches"]
+    note = (
+        f"{result['rows'][0]['model']}, `window`, block size {result['rows'][0]['block_size']}, "
+        f"{result['num_prompts']} prompts, ± the standard error, most of it shared by all rows. "
+        "Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "recycling")
+
+
+def noise() -> str:
+    """What drawing tokens costs at a real vocabulary's size."""
+    result = read("noise")
+    rows = [
+        [
+            row["way"],
+            f"**{row['times_all_noise']:.2f}x**",
+            f"{row['milliseconds']:.0f} ({row['milliseconds_low']:.0f} to "
+            f"{row['milliseconds_high']:.0f})",
+        ]
+        for row in result["rows"]
+    ]
+    note = (
+        f"{result['positions']} positions at a vocabulary of {result['vocabulary']:,}, median and "
+        "quartiles. Source: "
+    )
+    header = ["drawing", "time, against all noise", "ms"]
+    return markdown(header, rows) + "\n\n" + note + source(result, "noise")
 
 
 def decode_speed() -> str:
@@ -362,6 +408,8 @@ TABLES: dict[str, Callable[[], str]] = {
         ablation,
         architectures,
         multiblock,
+        recycling,
+        noise,
         decode_speed,
         vllm_ar,
         batch_speed,
