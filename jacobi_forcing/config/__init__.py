@@ -1,0 +1,63 @@
+"""Settings: one frozen dataclass per stage, the only place where a default is written.
+
+Command-line flags and recipe files derive from these, and every stage saves its resolved settings
+beside its output. Nothing here imports torch or transformers, so that `--help` is quick.
+"""
+
+from jacobi_forcing.config.base import (
+    DTYPES,
+    NOISE_SOURCES,
+    check,
+    from_mapping,
+    needed,
+    option,
+    refuse_unknown,
+)
+from jacobi_forcing.config.data import (
+    ENGINES,
+    RECORDS,
+    SCHEDULES,
+    CollectConfig,
+    PackConfig,
+)
+from jacobi_forcing.config.decoding import (
+    POOLS,
+    STRATEGIES,
+    DecodeConfig,
+    DecoderConfig,
+    DemoConfig,
+    EvaluateConfig,
+    SamplingConfig,
+)
+from jacobi_forcing.config.training import (
+    MASKS,
+    AverageConfig,
+    ForceConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "DTYPES",
+    "ENGINES",
+    "MASKS",
+    "NOISE_SOURCES",
+    "POOLS",
+    "RECORDS",
+    "SCHEDULES",
+    "STRATEGIES",
+    "AverageConfig",
+    "CollectConfig",
+    "DecodeConfig",
+    "DecoderConfig",
+    "DemoConfig",
+    "EvaluateConfig",
+    "ForceConfig",
+    "PackConfig",
+    "SamplingConfig",
+    "TrainConfig",
+    "check",
+    "from_mapping",
+    "needed",
+    "option",
+    "refuse_unknown",
+]

@@ -1,0 +1,113 @@
+"""What every stage's settings share: how they are declared, checked and read."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from jacobi_forcing.errors import ConfigError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+NOISE_SOURCES = ("text", "vocabulary")
+
+
+def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
+    """Declare a setting; `help` is also its text in `jacobi STAGE --help`."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+def needed(help: str) -> Any:
+    """Declare a setting without a default."""
+    return field(metadata={"help": help, "choices": None})
+
+
+def check(ok: bool, message: str) -> None:
+    """Raise ConfigError with `message` unless `ok`."""
+    if not ok:
+        raise ConfigError(message)
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise ConfigError for the first name that is not known, with the nearest one that is."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(known)}."
+            raise ConfigError(f"{where}: unknown setting {name!r}. {hint}")
+
+
+def from_mapping(config_type: type, settings: Mapping[str, Any], where: str) -> Any:
+    """Make a stage's config; raises ConfigError that names `where` and the setting."""
+    known = {f.name: f for f in fields(config_type)}
+    refuse_unknown(settings, known, where)
+    missing = [name for name, f in known.items() if name not in settings and f.default is MISSING]
+    check(not missing, f"{where}: missing setting {', '.join(missing)}.")
+    try:
+        return config_type(**settings)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """Checks of every stage: types fit, choices are known, numbers are finite and in range."""
+
+    _SEED_BITS = 32  # what every library underneath takes
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value, choices = getattr(self, setting.name), setting.metadata.get("choices")
+            _check_type(setting.name, value, setting.type)
+            found = f"--{setting.name.replace('_', '-')} is {value!r}"
+            if choices is not None:
+                check(value in choices, f"{found}, must be one of {', '.join(choices)}.")
+            elif setting.type is str:
+                check(value.strip() != "" or setting.default == "", f"{found}, must not be empty.")
+            elif setting.name in ("block_size", "eval_block_size"):
+                check(
+                    value >= 2 or value == setting.default,
+                    f"{found}, must be at least 2: one token per block is plain autoregressive "
+                    "decoding.",
+                )
+            elif setting.name in _AT_LEAST_ONE:
+                check(value >= 1, f"{found}, must be at least 1.")
+            elif setting.name == "seed":
+                check(
+                    0 <= value < 2**self._SEED_BITS,
+                    f"{found}, must be from 0 to 2**{self._SEED_BITS} - 1.",
+                )
+            elif setting.name in _AT_MOST:
+                most = _AT_MOST[setting.name]
+                check(0 <= value <= most, f"{found}, must be from 0 to {most}.")
+            elif setting.name in _SIGNED:
+                check(math.isfinite(value), f"{found}, must be a finite number.")
+            elif isinstance(value, int | float):
+                check(value >= 0 and math.isfinite(value), f"{found}, must be 0 or more.")
+
+
+def _check_type(name: str, value: Any, expected: Any) -> None:
+    if expected in (bool, int, float, str):
+        fits = type(value) is expected or (expected is float and type(value) is int)
+        check(fits, f"{name} is {value!r}, needs a value of type {expected.__name__}.")
+
+
+_AT_LEAST_ONE = (
+    *("max_new_tokens", "batch_size", "shard_prompts", "self_prompt_tokens", "window", "copies"),
+    *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
+    *("eval_max_new_tokens", "sort_prompts", "distinct_tokens", "verifier_workers"),
+)
+_SIGNED = ("presence_penalty", "frequency_penalty")
+_AT_MOST = {"threads": 1024, "pool_size": 1024, "branch_tokens": 4096}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Base):
+    """Where and how a model runs."""
+
+    device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes a GPU where there is one")
+    dtype: str = option(
+        "auto", "weights' type; auto is float32 on a CPU, the checkpoint's own on a GPU", DTYPES
+    )
+    threads: int = option(0, "CPU threads; 0 leaves PyTorch's default")
+    trust_remote_code: bool = option(False, "run model code that comes with the checkpoint")

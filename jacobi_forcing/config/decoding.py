@@ -1,0 +1,134 @@
+"""Settings of decoding: what is guessed, how tokens are chosen, and the stages that only decode."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from jacobi_forcing.config.base import NOISE_SOURCES, Base, Machine, check, needed, option
+
+STRATEGIES = ("autoregressive", "jacobi", "window", "multiblock", "prompt-lookup")
+POOLS = ("states", "text", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(Base):
+    """What a decoder guesses with. It decides how many forwards an answer takes, never the answer.
+
+    Fields:
+        strategy: `autoregressive`, `jacobi` (fixed blocks), `window` (streaming), `multiblock`,
+            or `prompt-lookup` (the rival that needs no training).
+        block_size: n.
+        max_blocks: K, of multiblock.
+        spawn_ratio: r, of multiblock.
+        pool_size: States kept, and branches per forward; 0 turns recycling off.
+        pool: `states`, `text` or `both`.
+        branch_tokens: Tokens that branches may add to a forward.
+        noise: `text` or `vocabulary`.
+    """
+
+    strategy: str = option("window", "decoder", STRATEGIES)
+    block_size: int = option(16, "tokens per block (n); window verifies as many in every forward")
+    max_blocks: int = option(2, "multiblock: blocks in flight, the verified one included (K)")
+    spawn_ratio: float = option(
+        0.5, "multiblock: accepted part of the last block that opens the next one (r)"
+    )
+    pool_size: int = option(
+        4, "recycling: old states that are kept, and most branches of a forward; 0 for none"
+    )
+    pool: str = option(
+        "states", "where n-grams come from: old states, the prompt and text so far, or both", POOLS
+    )
+    branch_tokens: int = option(8, "tokens that branches may add to a forward")
+    noise: str = option("text", "what fills a draft before the model has spoken", NOISE_SOURCES)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.spawn_ratio <= 1,
+            f"--spawn-ratio is {self.spawn_ratio}, must be from 0 to 1.",
+        )
+
+    @property
+    def decoder(self) -> "DecoderConfig":
+        """The decoder's settings alone, whatever stage they came with."""
+        return DecoderConfig(**{f.name: getattr(self, f.name) for f in fields(DecoderConfig)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig(Base):
+    """How tokens are chosen. Order and meaning follow transformers' generate; default: greedy.
+
+    Fields:
+        temperature: 0 takes the likeliest token.
+        top_k, top_p, min_p: Which tokens can be drawn.
+        repetition_penalty: Divides the logits of tokens that the text holds.
+        presence_penalty, frequency_penalty: As OpenAI's: of tokens that the answer holds; below 0
+            these tokens are favoured.
+        min_new_tokens: No end-of-sequence token before so many.
+    """
+
+    _SEED_BITS = 64
+
+    temperature: float = option(
+        0.0,
+        "0 takes the likeliest token; above 0 tokens are drawn, the more evenly the higher",
+    )
+    top_k: int = option(0, "draw from the k likeliest tokens; 0 for all")
+    top_p: float = option(1.0, "draw from the likeliest tokens that hold this much probability")
+    min_p: float = option(0.0, "draw from tokens at least this part as likely as the likeliest")
+    repetition_penalty: float = option(1.0, "divides the logits of tokens that the text holds")
+    presence_penalty: float = option(0.0, "taken off the logits of tokens that the answer holds")
+    frequency_penalty: float = option(
+        0.0, "taken off a token's logit once for every time that the answer holds it"
+    )
+    min_new_tokens: int = option(0, "shortest answer, in tokens")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(0 < self.top_p <= 1, f"--top-p is {self.top_p}, must be above 0 and at most 1.")
+        check(self.min_p <= 1, f"--min-p is {self.min_p}, must be from 0 to 1.")
+        penalty = self.repetition_penalty
+        check(penalty > 0, f"--repetition-penalty is {penalty}, must be above 0.")
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """These settings alone, whatever stage they came with."""
+        return {f.name: getattr(self, f.name) for f in fields(SamplingConfig)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig(Machine, DecoderConfig, SamplingConfig):
+    """Continue a prompt, several tokens per forward pass."""
+
+    model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
+    prompt: str = needed("text to continue; @FILE reads it from a file")
+    max_new_tokens: int = option(256, "longest answer, in tokens")
+    chat: bool = option(False, "put the prompt through the model's chat template")
+    json: bool = option(False, "print one JSON object instead of the text")
+    html: str = option("", "also write a page that draws the decode")
+    seed: int = option(0, "random seed: of what is drawn, and of the noise in drafts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Machine, DecoderConfig):
+    """Measure accuracy, tokens per forward and speed on problems, beside the model's own AR."""
+
+    model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
+    problems: str = option("bundled", "bundled, bundled:math, bundled:code, or FILE.jsonl")
+    max_new_tokens: int = option(256, "longest answer, in tokens")
+    num_problems: int = option(0, "problems to take; 0 takes all (1,000 bundled ones)")
+    report: str = option("", "JSON file for the result; without it, it is printed")
+    allow_code_execution: bool = option(
+        False, "run model-written code for problems from a file (the bundled ones need no flag)"
+    )
+    seed: int = option(0, "random seed of the noise; it never changes an answer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(Base):
+    """Decode held-out problems with the bundled pair, side by side, and draw one decode."""
+
+    num_problems: int = option(40, "held-out problems in the table, half math and half code")
+    block_size: int = option(16, "tokens that a forward verifies (n)")
+    html: str = option("demo.html", "page to write")
+    threads: int = option(0, "CPU threads; 0 leaves PyTorch's default")
+    seed: int = option(0, "which problems")
