@@ -1,6 +1,10 @@
 """What each choice of the method is worth: one setting changed at a time, the same budget for each.
 
     python benchmarks/ablation.py --model stories260K --out runs/ablation
+    python benchmarks/ablation.py --model tiny-base --choices loss --name loss_tiny
+
+The prompts are the model's own (self:N), or bundled problems: --prompts bundled:8000
+--eval-prompts bundled:200.
 
 Every variant trains from the same checkpoint, on the same prompts, for the same number of steps,
 and is measured on the same prompts kept out of training. Stopped, it continues when run again.
@@ -16,8 +20,10 @@ from jacobi_forcing.config import CollectConfig, PackConfig, TrainConfig
 from jacobi_forcing.data.files import read_json
 from jacobi_forcing.stages import collect, pack, train
 
-# What differs from the first line, in packing and in training.
-VARIANTS: dict[str, tuple[dict, dict]] = {
+Variants = dict[str, tuple[dict, dict]]  # what differs from the first line, in packing and training
+
+# The paper's choices, from recorded states.
+METHOD: Variants = {
     "noise-conditioned, progressive, w = 8, AR weight 10": ({}, {}),
     "mask clean-context": ({}, {"mask": "clean-context"}),
     "mask windowed": ({}, {"mask": "windowed"}),
@@ -31,12 +37,50 @@ VARIANTS: dict[str, tuple[dict, dict]] = {
     "reach 4": ({}, {"consistency_reach": 4}),
     "clean-context, online states": ({}, {"mask": "clean-context", "states": "online"}),
 }
+# The losses, with drafts made while training.
+LOSS: Variants = {
+    "online drafts, teacher self, AR weight 10": ({}, {}),
+    "the same, another seed": ({}, {"seed": 1}),
+    "teacher frozen": ({}, {"teacher": "frozen"}),
+    "teacher fixed-point (hard targets)": ({}, {"teacher": "fixed-point"}),
+    "noise from the vocabulary": ({}, {"noise": "vocabulary"}),
+    "every pair of blocks weighs the same": ({}, {"consistency_per": "pair"}),
+    "each token weighs 0.8 of the one before": ({}, {"consistency_decay": 0.8}),
+    "all tokens of a draft learn": ({}, {"consistency_from": "start"}),
+    "AR weight 5 to 15": (
+        {},
+        {"ar_weight": 5.0, "ar_weight_schedule": "linear", "ar_weight_end": 15.0},
+    ),
+    "AR weight 15 to 5": (
+        {},
+        {"ar_weight": 15.0, "ar_weight_schedule": "linear", "ar_weight_end": 5.0},
+    ),
+    "AR teacher frozen": ({}, {"ar_teacher": "frozen"}),
+    "AR weight 5": ({}, {"ar_weight": 5.0}),
+    "AR weight 20": ({}, {"ar_weight": 20.0}),
+}
+CHOICES: dict[str, tuple[Variants, dict, dict]] = {  # variants, collecting, training
+    "method": (METHOD, {}, {}),
+    "loss": (
+        LOSS,
+        {"record": "answers"},
+        {
+            "states": "online",
+            "mask": "clean-context",
+            "consistency_reach": 8,
+            "drafts_per_block": 3,
+        },
+    ),
+}
 
 
 def main() -> None:
     """Train every variant, measure and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
+    parser.add_argument("--choices", choices=CHOICES, default="method")
+    parser.add_argument("--name", default="ablation")
+    parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--prompts", default="self:4000")
     parser.add_argument("--max-steps", type=int, default=500)
@@ -47,6 +91,7 @@ def main() -> None:
     parser.add_argument("--eval-prompts", default="packed:100")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    variants, in_collecting, of_all = CHOICES[args.choices]
 
     trajectories = collect.run(
         CollectConfig(
@@ -57,6 +102,7 @@ def main() -> None:
             max_new_tokens=args.max_new_tokens,
             batch_size=128,
             threads=args.threads,
+            **in_collecting,
         )
     )
     packing = PackConfig(trajectories=str(trajectories), out="-", phase="random", workers=2)
@@ -68,10 +114,12 @@ def main() -> None:
         max_steps=args.max_steps,
         batch_size=args.batch_size,
         eval_prompts=args.eval_prompts,
+        bf16=args.bf16,
         threads=args.threads,
+        **of_all,
     )
     rows = []
-    for number, (setting, (in_packing, in_training)) in enumerate(VARIANTS.items()):
+    for number, (setting, (in_packing, in_training)) in enumerate(variants.items()):
         packed = replace(packing, **in_packing, out=str(args.out / f"{number}-packed"))
         if not (Path(packed.out) / "manifest.json").exists():
             pack.run(packed)
@@ -80,7 +128,8 @@ def main() -> None:
         record = read_json(out / "run.json")
         rows.append({"setting": setting, "before": record["before"], "after": record["after"]})
         print(setting, record["after"], flush=True)
-    save("ablation", rows, model=args.model, settings=vars(args) | {"out": str(args.out)})
+    settings = vars(args) | {"model": Path(args.model).name, "out": args.out.name}
+    save(args.name, rows, model=settings["model"], settings=settings)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def compared(name: str, record: str, folder: Path, args: argparse.Namespace) -> 
     num_tokens = read_json(folder / "out-0" / "manifest.json")["num_tokens"]
     ratios = [b[0] / s[0] for s, b in zip(stage, bare, strict=True)]
     return {
-        "model": name,
+        "model": Path(name).name,
         "record": record,
         "num_tokens": num_tokens,
         "stage_tokens_per_second": num_tokens / statistics.median(s for s, _ in stage),

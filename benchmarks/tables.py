@@ -181,30 +181,32 @@ def pack_speed() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "pack_speed")
 
 
-def ablation() -> str:
+def ablation(name: str = "ablation") -> str:
     """Masks, schedules, AR weights, windows and teachers on one budget."""
-    result = read("ablation")
+    result = read(name)
     before = result["rows"][0]["before"]
+    has_answers = "accuracy" in before
 
     def line(setting: str, found: dict) -> list[str]:
-        return [
-            setting,
-            f"{found['tokens_per_forward']:.3f}",
-            f"{found['nll']:.3f} ({found['nll'] / before['nll'] - 1:+.1%})",
-            f"{found['distinct_8grams']:.1%}",
-        ]
+        cells = [setting, f"{found['tokens_per_forward']:.3f}"]
+        if has_answers:
+            return [*cells, f"{found['accuracy']:.1%}", f"{found['drift']:.3f}"]
+        nll = f"{found['nll']:.3f} ({found['nll'] / before['nll'] - 1:+.1%})"
+        return [*cells, nll, f"{found['distinct_8grams']:.1%}"]
 
     rows = [line("before training", before)]
     rows += [line(row["setting"], row["after"]) for row in result["rows"]]
-    header = ["setting", "tokens per forward (window)", "NLL under the original"]
-    header += ["distinct 8-grams"]
+    header = ["setting", "tokens per forward (window)"]
+    header += ["accuracy", "drift"] if has_answers else ["NLL under the original"]
+    header += [] if has_answers else ["distinct 8-grams"]
     used = result["settings"]
     note = (
-        f"{used['max_steps']} steps of {used['batch_size']} sequences each, learning rate "
-        f"{used['learning_rate']}, block size {used['block_size']}, prompts {used['prompts']}, "
-        f"measured on {used['eval_prompts'].removeprefix('packed:')} prompts, one seed. Source: "
+        f"{Path(result['model']).name}, {used['max_steps']} steps of {used['batch_size']} "
+        f"sequences each, learning rate {used['learning_rate']}, block size "
+        f"{used['block_size']}, prompts {used['prompts']}, measured on {used['eval_prompts'].rpartition(':')[2]} prompts. "
+        "Source: "
     )
-    return markdown(header, rows) + "\n\n" + note + source(result, "ablation")
+    return markdown(header, rows) + "\n\n" + note + source(result, name)
 
 
 def architectures() -> str:
@@ -418,6 +420,8 @@ TABLES: dict[str, Callable[[], str]] = {
     )
 }
 TABLES["multiblock_stories"] = lambda: multiblock("multiblock_stories")
+TABLES["loss_tiny"] = lambda: ablation("loss_tiny")
+TABLES["loss_stories"] = lambda: ablation("loss_stories")
 
 
 def filled(text: str) -> str:

@@ -7,6 +7,7 @@ beside its output. Nothing here imports torch or transformers, so that `--help` 
 from jacobi_forcing.config.base import (
     DTYPES,
     NOISE_SOURCES,
+    DecodingMachine,
     check,
     from_mapping,
     needed,
@@ -49,6 +50,7 @@ __all__ = [
     "CollectConfig",
     "DecodeConfig",
     "DecoderConfig",
+    "DecodingMachine",
     "DemoConfig",
     "EvaluateConfig",
     "ForceConfig",

@@ -111,3 +111,12 @@ class Machine(Base):
     )
     threads: int = option(0, "CPU threads; 0 leaves PyTorch's default")
     trust_remote_code: bool = option(False, "run model code that comes with the checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingMachine(Machine):
+    """Where and how a model decodes."""
+
+    compile: bool = option(
+        False, "compile the decoding step: a minute or so at first, then every step is faster"
+    )

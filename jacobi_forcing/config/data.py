@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from jacobi_forcing.config.base import NOISE_SOURCES, Base, Machine, check, needed, option
+from jacobi_forcing.config.base import NOISE_SOURCES, Base, DecodingMachine, check, needed, option
 
 RECORDS = ("states", "answers")
 ENGINES = ("local", "ray")
@@ -11,7 +11,7 @@ SCHEDULES = ("progressive", "random", "reverse")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollectConfig(Machine):
+class CollectConfig(DecodingMachine):
     """Decode prompts with the current model and record its answers, with every Jacobi state."""
 
     model: str = needed("directory, hub id, tiny-base or tiny-forced")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from jacobi_forcing.config.base import NOISE_SOURCES, Base, Machine, check, needed, option
+from jacobi_forcing.config.base import NOISE_SOURCES, Base, DecodingMachine, check, needed, option
 
 STRATEGIES = ("autoregressive", "jacobi", "window", "multiblock", "prompt-lookup")
 POOLS = ("states", "text", "both")
@@ -96,7 +96,7 @@ class SamplingConfig(Base):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeConfig(Machine, DecoderConfig, SamplingConfig):
+class DecodeConfig(DecodingMachine, DecoderConfig, SamplingConfig):
     """Continue a prompt, several tokens per forward pass."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
@@ -109,7 +109,7 @@ class DecodeConfig(Machine, DecoderConfig, SamplingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(Machine, DecoderConfig):
+class EvaluateConfig(DecodingMachine, DecoderConfig):
     """Measure accuracy, tokens per forward and speed on problems, beside the model's own AR."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")

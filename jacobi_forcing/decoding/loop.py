@@ -21,7 +21,7 @@ from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.decoding.strategies import Strategy
 from jacobi_forcing.decoding.width import FullWidth, Width
 from jacobi_forcing.errors import ConfigError, DataError
-from jacobi_forcing.models import Branches, CausalLM, RaggedForward
+from jacobi_forcing.models import Branches, CausalLM, make_forward
 
 Event = Forward | Finished
 
@@ -111,7 +111,7 @@ class DecodingLoop:
         self.branch_tokens = branch_tokens
         self.batch_size = batch_size
         self.width = width or FullWidth()
-        self.forward = RaggedForward(model, batch_size, self.max_tokens + branch_tokens)
+        self.forward = make_forward(model, batch_size, self.max_tokens + branch_tokens)
         self._active: list[_Row] = []  # rows 0, 1, ... of the cache
         self._arrived: list[_Row] = []  # not yet prefilled; the rows behind those
         self._events: list[Event] = []  # of a step that was broken off, for the next one to give

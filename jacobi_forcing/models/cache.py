@@ -74,17 +74,17 @@ class SlotCache(Cache):
             rows[:, :, place.start : place.stop] = new
         else:
             if self._index is None:
-                self._index = self._make_index(new.shape[2], new.device)
+                slots = self.slots(new.device)
+                self._index = torch.arange(len(slots), device=new.device)[:, None], slots
             row_index, slots = self._index
             rows[row_index, :, slots] = new.transpose(1, 2)
         return rows[:, :, : self._num_visible]
 
-    def _make_index(self, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def slots(self, device: torch.device) -> Tensor:
+        """Give the [B, Q] long slots that the next forward's tokens write to."""
+        width = max(map(len, self._places))
         slots = [[self.padding_slot] * (width - len(p)) + list(p) for p in self._places]
-        return (
-            torch.arange(len(slots), device=device)[:, None],
-            torch.tensor(slots, device=device),
-        )
+        return torch.tensor(slots, device=device)
 
     def _allocate(self, states: Tensor) -> Tensor:
         _, heads, _, dim = states.shape

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class CausalLM:
     tokenizer: PreTrainedTokenizerBase | None  # None where a caller brings a bare network
     eos_ids: frozenset[int]
     pad_id: int
+    step: Any = None  # its compiled decoding step (`models.compiled`), where it was asked for
 
     @property
     def config(self):

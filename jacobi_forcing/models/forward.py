@@ -70,10 +70,32 @@ class RaggedForward:
                 if tree is not None:
                     _branch(tree, lengths[row], positions[row], keys[row], visible[row])
         self.cache.place(first_row, places, num_visible)
+        ids = self._padded(inputs, self.model.pad_id)
+        return self.run(first_row, ids, positions, visible, keys, num_outputs)
+
+    def run(
+        self,
+        first_row: int,
+        ids: Tensor,
+        positions: Tensor,
+        visible: Tensor,
+        key_positions: Tensor,
+        num_outputs: int,
+    ) -> Tensor:
+        """Run the model on tokens whose places in the cache are chosen.
+
+        Args:
+            first_row: Cache row of the first one.
+            ids: [B, Q] long.
+            positions: [B, Q] long.
+            visible: [B, Q, K] bool, which slots a token may see.
+            key_positions: [B or 1, K] long, of the slots.
+            num_outputs: As for `logits`.
+        """
         return self.model.logits(
-            input_ids=self._padded(inputs, self.model.pad_id),
+            input_ids=ids,
             position_ids=positions,
-            attention_mask=self.mask(visible, positions, keys),
+            attention_mask=self.mask(visible, positions, key_positions),
             past_key_values=self.cache,
             use_cache=True,
             num_outputs=num_outputs,

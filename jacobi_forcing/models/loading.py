@@ -1,5 +1,6 @@
 """Load a causal LM and its tokenizer from a directory, a hub id, or a bundled name."""
 
+import dataclasses
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from jacobi_forcing.errors import ConfigError, JacobiForcingError, ModelError
 from jacobi_forcing.models import adapters
 from jacobi_forcing.models.causal_lm import CausalLM, refuse_by_config, wrap
+from jacobi_forcing.models.compiled import CompiledStep
 from jacobi_forcing.models.probe import probe
 
 BUNDLED = {
@@ -39,6 +41,7 @@ def load_model(
     trust_remote_code: bool = False,
     probed: bool = True,
     quantize: str = "",
+    compile: bool = False,
 ) -> CausalLM:
     """Load a causal LM that Jacobi decoding can run exactly.
 
@@ -52,6 +55,9 @@ def load_model(
         probed: Check with a few forwards that drafts change nothing (`models.probe`). They are
             longer than the model's attention window: seconds for a large model on a CPU.
         quantize: `4bit` holds the weights in 4 bits, for adapters to be trained beside them.
+        compile: Compile the decoding step when it is first run: that takes from half a minute on,
+            and every step is faster. A model that does not compile decodes eager, and a log line
+            says why.
 
     Raises:
         ModelError: Nothing readable is there, weights are missing, the model has no end-of-sequence
@@ -70,7 +76,7 @@ def load_model(
         model = _load_whole(name, path, dtype, device, options | _quantization(quantize, device))
     if probed:
         probe(model)
-    return model
+    return dataclasses.replace(model, step=CompiledStep(model)) if compile else model
 
 
 def _load_whole(name: str, path: str, dtype: str, device: str, options: dict[str, Any]) -> CausalLM:

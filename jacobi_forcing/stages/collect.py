@@ -42,7 +42,7 @@ from jacobi_forcing.stages.machine import check_block_size, open_model
 
 # Settings that say how the work is done: what comes out of it is the same.
 FREE = ("out", "threads", "device", "batch_size", "sort_prompts", "shard", "engine", "num_engines")
-FREE += ("verifier_workers",)
+FREE += ("verifier_workers", "compile")
 _TASK_BATCHES = 4  # what a Ray actor does in one go: the more, the less often its batch runs empty
 _WAITING_SHARDS = 2  # complete ones, kept in memory while another is filtered
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from jacobi_forcing.config import DecodingMachine
 from jacobi_forcing.data.files import write_json
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.integrations import write_custom_generate
@@ -29,6 +30,7 @@ def open_model(config, quantize: str = "") -> CausalLM:
         dtype=config.dtype,
         trust_remote_code=config.trust_remote_code,
         quantize=quantize,
+        compile=isinstance(config, DecodingMachine) and config.compile,
     )
 
 

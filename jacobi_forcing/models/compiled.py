@@ -1,0 +1,222 @@
+"""The same forward, compiled: what does not change from step to step is worked out once.
+
+A small model on a CPU spends its time between operations, a large one on a GPU should spend all of
+it reading weights. `torch.compile` fuses what lies between, and on a GPU a whole step is recorded
+as a CUDA graph and replayed. Cache, positions and masks are those of the eager forward.
+
+Compiled is the decoding step only, where every token of the input gets logits. A prefill, whose
+length is never the same, runs eager.
+
+Shapes: B = rows of this forward, Q = tokens of the longest, K = cache slots it can see,
+V = vocabulary, R = rows of the cache, S = its slots.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from jacobi_forcing.models.causal_lm import CausalLM
+from jacobi_forcing.models.forward import RaggedForward
+from jacobi_forcing.models.masks import MaskBuilder
+
+logger = logging.getLogger(__name__)
+
+_MOST_SHAPES = 256  # graphs of one model; PyTorch's own limit is 8
+_SLOTS_STEP = 256  # of a CUDA graph: caches and what a forward sees of them grow by so many slots
+
+
+class CompiledStep:
+    """One model's decoding step, compiled when it is first needed; shared by all its caches.
+
+    Args:
+        model: The model; its weights may not be replaced from here on.
+        static: Fixed shapes, as CUDA graphs need them: inputs are padded to the next of a few
+            sizes. Otherwise one graph takes all shapes. By default what the device is better at.
+    """
+
+    def __init__(self, model: CausalLM, static: bool | None = None):
+        self.is_static = model.device.type == "cuda" if static is None else static
+        self.failure = _what_forbids(model)  # why the eager forward is taken, if it is
+        mask = MaskBuilder(model.network)
+
+        def step(
+            ids: Tensor,
+            positions: Tensor,
+            visible: Tensor,
+            key_positions: Tensor,
+            slots: Tensor,
+            keys: Sequence[Tensor],
+            values: Sequence[Tensor],
+        ) -> Tensor:
+            return model.logits(
+                input_ids=ids,
+                position_ids=positions,
+                attention_mask=mask(visible, positions, key_positions),
+                past_key_values=_WrittenCache(keys, values, slots, visible.shape[-1]),
+                use_cache=True,
+                num_outputs=ids.shape[1],
+            )
+
+        # Modules do not change: to look through all of them at every step would take longer than
+        # some layers do.
+        options = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}
+        if model.device.type == "cuda":
+            options["triton.cudagraphs"] = True
+        self._step = torch.compile(
+            step, fullgraph=True, dynamic=not self.is_static, options=options
+        )
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(limit, _MOST_SHAPES)
+        if self.failure:
+            self._say()
+
+    def __call__(self, *inputs) -> Tensor | None:
+        """Run a step; None where it could not be compiled, which is said once."""
+        try:
+            if self.is_static:
+                torch.compiler.cudagraph_mark_step_begin()
+            return self._step(*inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a compiler's errors are of any kind, deep inside
+            self.failure = " ".join(str(error).split())[:200] or type(error).__name__
+            self._say()
+            return None
+
+    def _say(self) -> None:
+        logger.warning("this model is not compiled and decodes eager: %s", self.failure)
+
+
+def _what_forbids(model: CausalLM) -> str:
+    """Say why a model is not even tried; nothing where it is."""
+    if MaskBuilder(model.network).is_taught:
+        return f"{model.config.model_type} reads positions off its mask in Python."
+    return ""
+
+
+class _WrittenCache(Cache):
+    """What a compiled step sees of a SlotCache: tensors alone, so that no step is like no other."""
+
+    def __init__(
+        self, keys: Sequence[Tensor], values: Sequence[Tensor], slots: Tensor, num_visible: int
+    ):
+        self.layers = []
+        self._stored = (keys, values)  # [R, H, S + 1, D] per layer
+        self._slots = slots  # [B, Q] long
+        self._rows = torch.arange(slots.shape[0], device=slots.device)[:, None]
+        self._num_visible = num_visible
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_, **__
+    ) -> tuple[Tensor, Tensor]:
+        """Write [B, H, Q, D] keys and values; return views [B, H, num_visible, D]."""
+        found = []
+        for stored, new in zip(self._stored, (key_states, value_states), strict=True):
+            layer = stored[layer_idx]
+            layer[self._rows, :, self._slots] = new.transpose(1, 2)
+            found.append(layer[: new.shape[0], :, : self._num_visible])
+        return found[0], found[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """As SlotCache: positions and masks are always given explicitly."""
+        return 0
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Length and offset of the keys that this forward attends to."""
+        return self._num_visible, 0
+
+    @property
+    def is_compileable(self) -> bool:
+        """Keep transformers from compiling on its own."""
+        return False
+
+
+class CompiledForward(RaggedForward):
+    """A RaggedForward whose decoding steps are compiled.
+
+    Args:
+        model: With a CompiledStep.
+        num_rows: As for RaggedForward.
+        num_slots: As there.
+    """
+
+    def __init__(self, model: CausalLM, num_rows: int, num_slots: int):
+        self.step = model.step
+        if self.step.is_static:
+            num_slots = _up_to(num_slots, _SLOTS_STEP)
+        super().__init__(model, num_rows, num_slots)
+        self._stored: tuple[list[Tensor], list[Tensor]] | None = None
+
+    def run(
+        self,
+        first_row: int,
+        ids: Tensor,
+        positions: Tensor,
+        visible: Tensor,
+        key_positions: Tensor,
+        num_outputs: int,
+    ) -> Tensor:
+        """Run a decoding step compiled, and everything else eager."""
+        eager = (first_row, ids, positions, visible, key_positions, num_outputs)
+        if first_row or num_outputs < ids.shape[1] or not self.cache.keys or self.step.failure:
+            return super().run(*eager)
+        keys = key_positions.expand(ids.shape[0], -1)  # always the same layout: one graph less
+        inputs = (ids, positions, visible, keys, self.cache.slots(ids.device))
+        if self.step.is_static:
+            inputs = self._padded_up(*inputs)
+        logits = self.step(*inputs, *self._layers())
+        if logits is None:
+            return super().run(*eager)
+        return logits[: ids.shape[0], -ids.shape[1] :]
+
+    def _layers(self) -> tuple[list[Tensor], list[Tensor]]:
+        """List the cache's tensors by layer; CUDA graphs are told that they stay where they are."""
+        if self._stored is None:
+            layers = sorted(self.cache.keys)
+            self._stored = (
+                [self.cache.keys[i] for i in layers],
+                [self.cache.values[i] for i in layers],
+            )
+            if self.step.is_static:
+                for stored in (*self._stored[0], *self._stored[1]):
+                    torch._dynamo.mark_static_address(stored)
+        return self._stored
+
+    def _padded_up(
+        self, ids: Tensor, positions: Tensor, visible: Tensor, keys: Tensor, slots: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Pad to the next sizes: rows behind, tokens on the left, slots that nobody sees behind."""
+        (num_rows, width), num_keys = ids.shape, visible.shape[-1]
+        rows = min(_next_size(num_rows), self.cache.num_rows) - num_rows
+        left = _next_size(width) - width
+        more = min(_up_to(num_keys, _SLOTS_STEP), self.cache.num_slots) - num_keys
+        fit = (left, 0, 0, rows)
+        visible = torch.nn.functional.pad(visible, (0, more, left, 0, 0, rows))
+        visible[:, :left, 0] = True  # a row that sees nothing would be NaN in some kernels
+        visible[num_rows:, :, 0] = True
+        return (
+            torch.nn.functional.pad(ids, fit, value=self.model.pad_id),
+            torch.nn.functional.pad(positions, fit),
+            visible,
+            torch.nn.functional.pad(keys, (0, more, 0, rows)),
+            torch.nn.functional.pad(slots, fit, value=self.cache.padding_slot),
+        )
+
+
+def make_forward(model: CausalLM, num_rows: int, num_slots: int) -> RaggedForward:
+    """Make the forward that a model was loaded for: compiled, or eager."""
+    kind = RaggedForward if model.step is None else CompiledForward
+    return kind(model, num_rows, num_slots)
+
+
+def _up_to(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def _next_size(number: int) -> int:
+    """Give the next of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...; few sizes, and little padding."""
+    power = 1 << (number - 1).bit_length()
+    return power * 3 // 4 if number <= power * 3 // 4 and power > 2 else power

@@ -1,0 +1,123 @@
+"""The compiled step: the eager one's answers, whatever the shapes, and eager where it cannot be."""
+
+import dataclasses
+import logging
+
+import pytest
+import torch
+from toys import VOCAB, toy_model
+
+from jacobi_forcing.config import DecoderConfig
+from jacobi_forcing.decoding.measure import decode_all
+from jacobi_forcing.models import CompiledForward, CompiledStep, RaggedForward
+from jacobi_forcing.models.forward import Branches
+
+DECODERS = {
+    "AR": DecoderConfig(strategy="autoregressive"),
+    "window with branches": DecoderConfig(block_size=6),
+    "multiblock": DecoderConfig(strategy="multiblock", block_size=5),
+}
+
+
+def compiled(model, **options):
+    return dataclasses.replace(model, step=CompiledStep(model, **options))
+
+
+def prompts_of(lengths, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(2, VOCAB, (n,), generator=generator).tolist() for n in lengths]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A model with a sliding window, eager and compiled in one graph for all shapes."""
+    model = toy_model("gemma2", num_hidden_layers=1)
+    return model, compiled(model)
+
+
+# One row is compiled apart from several rows, and one token from several: each takes a while, so
+# that most are slow tests. Run all with `pytest -m "slow or not slow" tests/test_compiled.py`.
+@pytest.mark.parametrize(
+    ("name", "batch_size"),
+    [
+        ("window with branches", 3),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("AR", 3),
+                ("multiblock", 3),
+                ("AR", 1),
+                ("window with branches", 1),
+                ("multiblock", 1),
+            )
+        ),
+    ],
+)
+def test_compiled_answers_are_the_eager_ones(pair, name, batch_size, monkeypatch):
+    eager_runs = []
+    run = RaggedForward.run
+    monkeypatch.setattr(
+        RaggedForward, "run", lambda *inputs: eager_runs.append(inputs[2].shape) or run(*inputs)
+    )
+    prompts = prompts_of([5, 17, 9, 30])
+    found = []
+    for model in pair:
+        eager_runs.clear()
+        found.append(
+            decode_all(model, prompts, DECODERS[name], max_new_tokens=40, batch_size=batch_size)
+        )
+    assert found[0].answers == found[1].answers
+    assert pair[1].step.failure == ""
+    assert len(eager_runs) <= len(prompts), "more than the prefills ran eager"
+
+
+@pytest.mark.parametrize("num_rows", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_padding_to_fixed_shapes_changes_no_logit(num_rows, monkeypatch):
+    """With fixed shapes as a GPU wants them: rows, tokens and slots are padded."""
+    monkeypatch.setattr("jacobi_forcing.models.compiled._SLOTS_STEP", 16)
+    model = toy_model("gemma2", num_hidden_layers=1)
+    fast = compiled(model, static=True)
+    prompts = prompts_of([7, 12, 20][:num_rows])
+    draft = prompts_of([5, 4, 5][:num_rows], seed=1)
+    tree = Branches(first=3, positions=[1, 2], ways=[[0, 3], [0, 3, 4]])  # beside tokens 1 and 2
+    forwards = [RaggedForward(model, 4, 50), CompiledForward(fast, 4, 50)]
+    found = []
+    for forward in forwards:
+        forward.logits(0, prompts, 1)
+        for row, ids in enumerate(prompts):
+            forward.keep(row, len(ids), [])
+        branches = [tree if len(ids) == 5 else None for ids in draft]
+        found.append(forward.logits(0, draft, 5, branches))
+    assert forwards[1].step.failure == ""
+    shapes = [forward.cache.keys[0].shape[2] for forward in forwards]
+    assert shapes == [51, 65], "slots in whole steps, and one for padding"
+    for row, ids in enumerate(draft):
+        torch.testing.assert_close(found[0][row, -len(ids) :], found[1][row, -len(ids) :])
+
+
+def test_a_model_that_does_not_compile_decodes_eager_and_says_so_once(caplog):
+    model = toy_model()
+    layer = model.network.model.layers[1]
+    original = layer.forward
+
+    def untraceable(*arguments, **options):
+        torch._dynamo.graph_break()
+        return original(*arguments, **options)
+
+    layer.forward = untraceable
+    fast = compiled(model)
+    prompts = prompts_of([5, 9])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            found = decode_all(fast, prompts, DECODERS["AR"], max_new_tokens=8, batch_size=2)
+    assert found.answers == decode_all(model, prompts, DECODERS["AR"], max_new_tokens=8).answers
+    said = [record.getMessage() for record in caplog.records if "eager" in record.getMessage()]
+    assert len(said) == 1
+    assert "\n" not in said[0]
+
+
+def test_a_family_whose_mask_is_read_in_python_is_not_tried(caplog):
+    with caplog.at_level(logging.WARNING):
+        step = CompiledStep(toy_model("bloom"))
+    assert "bloom" in step.failure
+    assert len(caplog.records) == 1
