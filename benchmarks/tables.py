@@ -203,8 +203,8 @@ def ablation(name: str = "ablation") -> str:
     note = (
         f"{Path(result['model']).name}, {used['max_steps']} steps of {used['batch_size']} "
         f"sequences each, learning rate {used['learning_rate']}, block size "
-        f"{used['block_size']}, prompts {used['prompts']}, measured on {used['eval_prompts'].rpartition(':')[2]} prompts. "
-        "Source: "
+        f"{used['block_size']}, prompts {used['prompts']}, measured on "
+        f"{used['eval_prompts'].rpartition(':')[2]} prompts. Source: "
     )
     return markdown(header, rows) + "\n\n" + note + source(result, name)
 

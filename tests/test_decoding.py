@@ -310,7 +310,7 @@ def test_a_stale_cache_entry_would_change_the_answer():
     prompts = random_prompts(7, 8)
     expected = [reference(model, p, 40) for p in prompts]
 
-    class Stale(loop.RaggedForward):
+    class Stale(RaggedForward):
         @torch.inference_mode()
         def logits(self, first_row, inputs, num_outputs, branches):
             # Positions stay; the newest token's entry becomes that of a wrong guess.
@@ -322,12 +322,12 @@ def test_a_stale_cache_entry_would_change_the_answer():
                         stored[row, :, self.lengths[row]] = stored[row, :, end].clone()
             return found
 
-    original = loop.RaggedForward
-    loop.RaggedForward = Stale
+    original = loop.make_forward
+    loop.make_forward = Stale
     try:
         finished, _ = run(model, prompts, "window", 8, 40)
     finally:
-        loop.RaggedForward = original
+        loop.make_forward = original
     assert [f.answer_ids for f in finished] != expected
     finished, _ = run(model, prompts, "window", 8, 40)
     assert [f.answer_ids for f in finished] == expected

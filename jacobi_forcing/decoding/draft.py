@@ -75,18 +75,18 @@ def grow(
         max_branches: Candidates taken that add tokens.
         max_branch_tokens: Tokens they may add together.
     """
-    draft, children, num_branches = trunk, _children(trunk), 0
+    draft, branches, num_branches = trunk, {}, 0
     for candidate in candidates:
         if num_branches == max_branches or draft.num_branch_tokens >= max_branch_tokens:
             break
         node, num_before = ROOT, len(draft.tokens)
         for token in candidate[:max_depth]:
-            following = children.get((node, token))
+            following = _child(draft, branches, node, token)
             if following is None:
                 if draft.num_branch_tokens >= max_branch_tokens:
                     break
                 following = len(draft.tokens)
-                children[node, token] = following
+                branches[node, token] = following
                 draft.tokens.append(token)
                 draft.parents.append(node)
                 draft.sources.append(-num_branches - 1)
@@ -95,10 +95,18 @@ def grow(
     return draft
 
 
-def _children(draft: Draft) -> dict[tuple[int, int], int]:
-    """Map (parent, token) to the node."""
-    pairs = zip(draft.parents, draft.tokens, strict=True)
-    return {pair: node for node, pair in enumerate(pairs)}
+def _branch_nodes(draft: Draft) -> dict[tuple[int, int], int]:
+    """Map (parent, token) to the node, beside the trunk."""
+    nodes = range(draft.num_trunk, len(draft.tokens))
+    return {(draft.parents[node], draft.tokens[node]): node for node in nodes}
+
+
+def _child(draft: Draft, branches: dict[tuple[int, int], int], node: int, token: int) -> int | None:
+    """Find the node that stands for `token` behind `node`; None where there is none."""
+    following = node + 1  # on the trunk; ROOT's is its first
+    if following < draft.num_trunk and draft.tokens[following] == token:
+        return following
+    return branches.get((node, token))
 
 
 class Settled(NamedTuple):
@@ -120,10 +128,10 @@ def settle(draft: Draft, choices: Sequence[int]) -> Settled:
         draft: N nodes.
         choices: N + 1 ids: the model's choice behind the committed text, then behind each node.
     """
-    children = _children(draft)
+    branches = _branch_nodes(draft)
     path: list[int] = []
-    node = ROOT
-    while (node := children.get((node, choices[node + 1]), ROOT)) != ROOT:
+    node: int | None = ROOT
+    while (node := _child(draft, branches, node, choices[node + 1])) is not None:
         path.append(node)
     last = path[-1] if path else ROOT
     rest = _first_descendants(draft, last) if last >= draft.num_trunk else []

@@ -29,7 +29,7 @@ class SlotCache(Cache):
         self.num_slots = num_slots
         self.keys: dict[int, Tensor] = {}  # layer -> [R, H, S + 1, D]
         self.values: dict[int, Tensor] = {}
-        self.place(0, [range(0)], 0)
+        self.place(0, [], torch.empty(0, 0), 0)
 
     @property
     def padding_slot(self) -> int:
@@ -41,19 +41,20 @@ class SlotCache(Cache):
         """Bytes allocated so far."""
         return sum(t.nbytes for layers in (self.keys, self.values) for t in layers.values())
 
-    def place(self, first_row: int, places: Sequence[range], num_visible: int) -> None:
+    def place(self, first_row: int, starts: Sequence[int], slots: Tensor, num_visible: int) -> None:
         """Say where the next forward writes and how far it reads.
 
         Args:
             first_row: The forward's B rows are first_row .. first_row + B - 1.
-            places: The slots of each row's tokens; of its Q columns they are the last, and those
-                before them are padding.
+            starts: The slot of each row's first token; the others follow it.
+            slots: [B, Q] long, all of them; those of padding, on the left, are `padding_slot`.
             num_visible: Slots 0 .. num_visible - 1 are handed to attention.
         """
-        self._rows = slice(first_row, first_row + len(places))
-        self._places = places
+        self._rows = slice(first_row, first_row + len(starts))
+        self._starts = starts
+        self.slots = slots
         self._num_visible = num_visible
-        self._index: tuple[Tensor, Tensor] | None = None  # [B, 1] rows and [B, Q] slots
+        self._row_index: Tensor | None = None  # [B, 1] long
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_, **__
@@ -69,22 +70,14 @@ class SlotCache(Cache):
 
     def _write(self, stored: Tensor, new: Tensor) -> Tensor:
         rows = stored[self._rows]
-        if len(self._places) == 1:  # no padding: a plain copy, several times faster
-            place = self._places[0]
-            rows[:, :, place.start : place.stop] = new
+        if len(self._starts) == 1:  # no padding: a plain copy, several times faster
+            start = self._starts[0]
+            rows[:, :, start : start + new.shape[2]] = new
         else:
-            if self._index is None:
-                slots = self.slots(new.device)
-                self._index = torch.arange(len(slots), device=new.device)[:, None], slots
-            row_index, slots = self._index
-            rows[row_index, :, slots] = new.transpose(1, 2)
+            if self._row_index is None:
+                self._row_index = torch.arange(len(self._starts), device=new.device)[:, None]
+            rows[self._row_index, :, self.slots] = new.transpose(1, 2)
         return rows[:, :, : self._num_visible]
-
-    def slots(self, device: torch.device) -> Tensor:
-        """Give the [B, Q] long slots that the next forward's tokens write to."""
-        width = max(map(len, self._places))
-        slots = [[self.padding_slot] * (width - len(p)) + list(p) for p in self._places]
-        return torch.tensor(slots, device=device)
 
     def _allocate(self, states: Tensor) -> Tensor:
         _, heads, _, dim = states.shape

@@ -164,7 +164,7 @@ class CompiledForward(RaggedForward):
         if first_row or num_outputs < ids.shape[1] or not self.cache.keys or self.step.failure:
             return super().run(*eager)
         keys = key_positions.expand(ids.shape[0], -1)  # always the same layout: one graph less
-        inputs = (ids, positions, visible, keys, self.cache.slots(ids.device))
+        inputs = (ids, positions, visible, keys, self.cache.slots)
         if self.step.is_static:
             inputs = self._padded_up(*inputs)
         logits = self.step(*inputs, *self._layers())

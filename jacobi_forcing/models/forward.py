@@ -7,6 +7,7 @@ V = vocabulary.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,19 +59,29 @@ class RaggedForward:
         Returns:
             [B, num_outputs, V] logits; those of padding are meaningless.
         """
-        lengths = self.lengths[first_row : first_row + len(inputs)]
-        places = [range(n, n + len(ids)) for n, ids in zip(lengths, inputs, strict=True)]
-        positions = self._padded(places, 0)
-        num_visible = max(place.stop for place in places)
+        starts = self.lengths[first_row : first_row + len(inputs)]
+        width = max(map(len, inputs))
+        num_visible = max(n + len(ids) for n, ids in zip(starts, inputs, strict=True))
+        # Everything about tokens in one array, so that it travels to the device at once.
+        table = np.zeros((4, len(inputs), width), dtype=np.int64)
+        ids, places, positions, slots = table
+        ids[:], slots[:] = self.model.pad_id, self.cache.padding_slot
+        for row, (start, tokens) in enumerate(zip(starts, inputs, strict=True)):
+            own = slice(width - len(tokens), None)
+            ids[row, own] = tokens
+            places[row, own] = slots[row, own] = np.arange(start, start + len(tokens))
+        positions[:] = places
+        trees = [(row, tree) for row, tree in enumerate(branches or []) if tree is not None]
+        for row, tree in trees:
+            positions[row, width - len(tree.positions) :] = np.add(tree.positions, starts[row])
+        ids, places, positions, slots = torch.from_numpy(table).to(self.device).unbind()
         keys = torch.arange(num_visible, device=self.device)[None]  # their positions
-        visible = keys[:, None, :] <= positions[:, :, None]
-        if branches is not None and any(branches):
+        visible = keys[:, None, :] <= places[:, :, None]
+        if trees:
             keys = keys.repeat(len(inputs), 1)
-            for row, tree in enumerate(branches):
-                if tree is not None:
-                    _branch(tree, lengths[row], positions[row], keys[row], visible[row])
-        self.cache.place(first_row, places, num_visible)
-        ids = self._padded(inputs, self.model.pad_id)
+            for row, tree in trees:
+                _branch(tree, starts[row], positions[row], keys[row], visible[row])
+        self.cache.place(first_row, starts, slots, num_visible)
         return self.run(first_row, ids, positions, visible, keys, num_outputs)
 
     def run(
@@ -101,12 +112,6 @@ class RaggedForward:
             num_outputs=num_outputs,
         )
 
-    def _padded(self, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
-        """Make a [B, Q] long tensor, shorter rows filled up on their left."""
-        width = max(map(len, rows))
-        filled = [[padding] * (width - len(row)) + list(row) for row in rows]
-        return torch.tensor(filled, device=self.device)
-
     @torch.inference_mode()
     def keep(self, row: int, num_chain: int, rest: Sequence[int]) -> None:
         """Verify tokens of the row's last input: the first `num_chain`, and then `rest`.
@@ -122,25 +127,20 @@ class RaggedForward:
         self.lengths[row] = start + num_chain + len(rest)
 
 
-def _branch(tree: Branches, length: int, positions: Tensor, keys: Tensor, visible: Tensor) -> None:
-    """Let a row's last tokens stand at repeated positions and see only the way to themselves.
+def _branch(tree: Branches, start: int, positions: Tensor, keys: Tensor, visible: Tensor) -> None:
+    """Let a row's last tokens see only what is verified and the way to themselves.
 
     Args:
         tree: The row's branches, T tokens.
-        length: The row's verified tokens.
-        positions: [Q] long, of its queries; changed in place, as are the following.
-        keys: [K] long, positions of its slots.
-        visible: [Q, K] bool.
+        start: The row's verified tokens.
+        positions: [Q] long, of its tokens; the last T are the branches'.
+        keys: [K] long, positions of its slots; changed in place, as is the following.
+        visible: [Q, K] bool; the branches see all verified slots already.
     """
     num = len(tree.positions)
-    device = positions.device
     # Their slots come last in the row's own input; slots behind them belong to longer rows.
-    first = length + tree.first
-    positions[-num:] = length + torch.tensor(tree.positions, device=device)
-    keys[first : first + num] = positions[-num:]
-    visible[:, first : first + num] = False
-    seen = torch.zeros(num, visible.shape[1], dtype=torch.bool)
-    seen[:, :length] = True
-    seers = [i for i, way in enumerate(tree.ways) for _ in way]
-    seen[seers, [length + j for way in tree.ways for j in way]] = True
-    visible[-num:] = seen.to(device)
+    keys[start + tree.first : start + tree.first + num] = positions[-num:]
+    seen = np.zeros((num, visible.shape[1] - start), dtype=bool)
+    for token, way in enumerate(tree.ways):
+        seen[token, way] = True
+    visible[-num:, start:] = torch.from_numpy(seen).to(visible.device)

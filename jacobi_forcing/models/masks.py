@@ -19,7 +19,8 @@ class MaskBuilder:
     """
 
     def __init__(self, network: PreTrainedModel):
-        self.dtype = network.dtype
+        self.shown = torch.zeros((), dtype=network.dtype, device=network.device)
+        self.hidden = torch.full_like(self.shown, torch.finfo(network.dtype).min)
         self.windows = layer_windows(network.config)
         self.is_taught = families.teach(network)
 
@@ -42,8 +43,7 @@ class MaskBuilder:
             seen = visible
             if window is not None:
                 seen = visible & (key_position[:, None, :] > query_position[:, :, None] - window)
-            mask = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device)
-            masks[layer_type] = mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]
+            masks[layer_type] = torch.where(seen, self.shown, self.hidden)[:, None]
         if self.is_taught:
             return families.carry(masks, key_position.expand(visible.shape[0], -1))
         if len(masks) == 1:
