@@ -1,5 +1,6 @@
-"""Collecting with a temperature: what is recorded is what the sampler draws, one token at a time."""
+"""Collecting with a temperature records what the sampler draws, one token at a time."""
 
+import itertools
 import json
 import random
 from collections import Counter
@@ -105,11 +106,11 @@ def test_each_state_is_the_sampler_s_own_next_one(toy, prompts, tmp_path):
         before = list(one.prompt_ids)
         for states in one.states:
             whole = EOS not in states[-1]  # behind an EOS the fixed point is padding
-            for state, following in zip(states, states[1:], strict=False):
+            for state, following in itertools.pairwise(states):
                 chosen = draws(network, before + state, seed_of(one.prompt_index))
                 chosen = chosen[len(before) - 1 :][:BLOCK]
                 right = [a == b for a, b in zip(state, states[-1], strict=True)]
-                settled = (right + [False]).index(False) + 1
+                settled = [*right, False].index(False) + 1
                 assert following[:settled] == states[-1][:settled]
                 if whole:
                     assert following[settled:] == chosen[settled:]

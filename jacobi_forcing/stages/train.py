@@ -29,7 +29,7 @@ from jacobi_forcing.decoding.measure import (
     distinct_ngrams,
     negative_log_likelihood,
 )
-from jacobi_forcing.drawing.training import write_training_page
+from jacobi_forcing.drawing.training import PAGE, write_training_page
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.adapters import Base
@@ -46,7 +46,6 @@ from jacobi_forcing.training.trainer import JacobiTrainer, Metrics
 
 logger = logging.getLogger(__name__)
 
-PAGE = "training.html"  # beside the checkpoint
 # What may change while a run goes on: it decides nothing, or only how it is run.
 _FREE = ("out", "threads", "device", "nan_gradients", "report_to", "merge_adapters")
 
