@@ -55,7 +55,7 @@ def draw(chart: Chart, num_steps: int, marks: Mapping[float, str]) -> str:
         x = x_of(step)
         parts.append(
             f'<line class="mark-line" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>'
-            f'<text x="{x + 5:.1f}" y="{_TOP}">{html.escape(text)}</text>'
+            f'<text x="{x + 5:.1f}" y="{_TOP - 4}">{html.escape(text)}</text>'
         )
     if chart.limit is not None:
         y = y_of(chart.limit)

@@ -29,8 +29,8 @@ class Learned(NamedTuple):
     """What a round learned from, and how."""
 
     name: str
-    collected: dict[str, Any]  # manifest of its trajectories
-    packed: dict[str, Any]  # manifest of its sequences
+    collected: dict[str, Any]  # manifest of its trajectories; empty where it is gone
+    packed: dict[str, Any]  # manifest of its sequences; so too
     mixed: list[str]  # rounds whose trajectories were packed with its own
     trainings: dict[str, dict[str, Any]]  # what `train` wrote, by the model's name
     settings: dict[str, Any]
@@ -190,15 +190,13 @@ def _learned_table(rounds: Sequence[Learned]) -> str:
     rows = []
     for learned in rounds:
         made, packed = learned.collected, learned.packed
-        temperature = made["settings"].get("temperature", 0)
+        temperature = learned.settings["collect.temperature"]
+        forwards = made.get("num_forwards")
         figures = [
             f"sampled at {temperature:g}" if temperature else "greedy",
-            f"{made['num_prompts']:,}",
-            f"{made.get('num_dropped', 0):,}",
-            f"{made['num_tokens']:,}",
-            f"{made['num_tokens'] / made['num_forwards']:.2f}" if made["num_forwards"] else "-",
-            f"{packed['num_documents']:,}",
-            f"{packed['num_sequences']:,}",
+            *(_count(made, name) for name in ("num_prompts", "num_dropped", "num_tokens")),
+            f"{made['num_tokens'] / forwards:.2f}" if forwards else "-",
+            *(_count(packed, name) for name in ("num_documents", "num_sequences")),
             ", ".join(learned.mixed) or "-",
             f"{len(learned.trainings)}",
             ", ".join(sorted({f"{r['steps']:,}" for r in learned.trainings.values()})),
@@ -210,6 +208,10 @@ def _learned_table(rounds: Sequence[Learned]) -> str:
     return _table(names, rows)
 
 
+def _count(manifest: dict[str, Any], name: str) -> str:
+    return f"{manifest[name]:,}" if name in manifest else "-"
+
+
 def _settings_table(rounds: Sequence[Learned]) -> str:
     """Show the settings that are not the same in all rounds."""
     names = dict.fromkeys(name for learned in rounds for name in learned.settings)
@@ -217,10 +219,10 @@ def _settings_table(rounds: Sequence[Learned]) -> str:
     for name in names:
         values = [learned.settings.get(name, "-") for learned in rounds]
         if any(value != values[0] for value in values):
-            cells = "".join(f"<td>{html.escape(str(value))}</td>" for value in values)
+            cells = "".join(f"<td>{html.escape(str(value)) or '-'}</td>" for value in values)
             rows.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
     if not rows:
-        return "<p>All settings are the same in all rounds.</p>"
+        return "<p>None, so far.</p>"
     return _table(("setting", *(learned.name for learned in rounds)), rows)
 
 
@@ -241,25 +243,30 @@ def _notes(run: Comparison) -> Iterable[str]:
     report = next((model.report for model in run.models if model.report), None)
     if report is not None:
         settings = report["settings"]
-        judged = f"{report['problems']}, n = {report['num_problems']}"
-        yield f"Evaluation: {settings['strategy']} decoder, block size {settings['block_size']}; "
-        yield f"{judged}; accuracy with its 95 % interval, speed-up as the median over prompts "
-        yield "with quartiles."
+        yield f"Evaluation: {settings['strategy']} decoder, block size {settings['block_size']}, on"
+        yield f"{report['problems']}, n = {report['num_problems']};"
+        if "nll" in report:
+            yield "NLL of the answers under the start, nats per token;"
+        else:
+            yield "accuracy with its 95 % interval;"
+        yield "speed-up: median over prompts and quartiles."
     settings = next(iter(run.rounds[0].trainings.values()))["settings"]
-    yield f"Test in training: {settings['eval_strategy']} decoder on {settings['eval_prompts']}, "
-    yield "other prompts than the evaluation's; in later rounds they may be others again."
+    yield f"Test in training: {settings['eval_strategy']} decoder on {settings['eval_prompts']},"
+    yield "which need not be the same prompts in every round."
 
 
 def _totals(run: Comparison) -> Iterable[str]:
     kind = "report" if run.models[0].report else "test"
-    first = run.models[0]
-    last = next((m for m in reversed(run.models) if getattr(m, kind)), first)
+    measured = [found for model in run.models if (found := getattr(model, kind))]
+    speeds = [f"{found['tokens_per_forward']:.2f}" for found in (measured[0], measured[-1])]
     facts = {
-        column.title: f"{_cell(first, kind, column)} → {_cell(last, kind, column)}"
-        for column in _columns(run, kind)
-        if column.needs in ("tokens_per_forward",)
+        "tokens per forward": " → ".join(speeds),
+        "rounds done": f"{len(run.rounds)} of {run.num_rounds}",
+        "steps": f"{sum(learned.num_steps for learned in run.rounds):,}",
     }
-    facts["rounds done"] = f"{len(run.rounds)} of {run.num_rounds}"
-    facts["steps"] = f"{sum(learned.num_steps for learned in run.rounds):,}"
+    if "accuracy" in measured[-1]:
+        facts["accuracy"] = " → ".join(f"{measured[i]['accuracy']:.1%}" for i in (0, -1))
+    if "nll" in measured[-1]:
+        facts["NLL"] = " → ".join(f"{measured[i]['nll']:.3f}" for i in (0, -1))
     for name, value in facts.items():
         yield f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"

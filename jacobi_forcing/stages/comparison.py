@@ -10,8 +10,8 @@ from jacobi_forcing.data.files import read_json
 from jacobi_forcing.data.record import RECORD
 from jacobi_forcing.data.trajectories import MANIFEST
 from jacobi_forcing.drawing.rounds import Comparison, Learned, Model
-from jacobi_forcing.stages.recipe import Recipe, Round
 from jacobi_forcing.drawing.training import PAGE
+from jacobi_forcing.stages.recipe import Recipe, Round
 
 _WIRES = ("model", "out", "packed", "trajectories", "mix", "report")  # what joins the stages
 _TESTED = ("tokens_per_forward", "accuracy", "nll", "distinct_8grams")
@@ -22,11 +22,13 @@ def compared(recipe: Recipe, num_rounds: int) -> Comparison:
     done = recipe.rounds[:num_rounds]
     learned = [_learned(recipe, stages) for stages in done]
     first = next(iter(learned[0].trainings.values()))
-    models = [Model("start", _report(recipe.start), _tested(first["before"]), {})]
+    links = _links(recipe, {"evaluation": _report_path(recipe.start)})
+    models = [Model("start", _report(recipe.start), _tested(first["before"]), links)]
     for stages, round_ in zip(done, learned, strict=True):
         models += _models(recipe, stages, round_)
     if recipe.average is not None and (Path(recipe.average.out) / RECORD).exists():
-        links = _links(recipe, {"weights": Path(recipe.average.out) / RECORD})
+        record = Path(recipe.average.out) / RECORD
+        links = _links(recipe, {"weights": record, "evaluation": _report_path(recipe.evaluate)})
         models.append(Model("average", _report(recipe.evaluate), None, links))
     return Comparison(recipe.model, len(recipe.rounds), models, learned)
 
@@ -34,18 +36,19 @@ def compared(recipe: Recipe, num_rounds: int) -> Comparison:
 def _models(recipe: Recipe, stages: Round, learned: Learned) -> list[Model]:
     """Give a round's model, and behind it the members that it is the mean of."""
     tests = {name: _tested(record["after"]) for name, record in learned.trainings.items()}
-    pages = {name: Path(record["settings"]["out"]) for name, record in learned.trainings.items()}
-    found = [
-        Model(name, None, tests[name], _links(recipe, {"training": pages[name] / PAGE}), True)
-        for name in tests
-    ]
-    report = stages.evaluate and Path(stages.evaluate.report)
-    if stages.average is None:
-        links = {"training": stages.model / PAGE, "evaluation": report}
-        test = tests[stages.name]
-        return [Model(stages.name, _report(stages.evaluate), test, _links(recipe, links))]
-    links = {"weights": stages.model / RECORD, "evaluation": report}
-    return [Model(stages.name, _report(stages.evaluate), None, _links(recipe, links)), *found]
+    is_mean = stages.average is not None
+    files = {
+        "weights" if is_mean else "training": stages.model / (RECORD if is_mean else PAGE),
+        "evaluation": _report_path(stages.evaluate),
+    }
+    whole = Model(
+        stages.name, _report(stages.evaluate), tests.get(stages.name), _links(recipe, files)
+    )
+    if not is_mean:
+        return [whole]
+    pages = [{"training": Path(config.out) / PAGE} for config in stages.trains]
+    members = zip(tests.items(), pages, strict=True)
+    return [whole, *(Model(n, None, t, _links(recipe, p), True) for (n, t), p in members)]
 
 
 def _learned(recipe: Recipe, stages: Round) -> Learned:
@@ -59,13 +62,19 @@ def _learned(recipe: Recipe, stages: Round) -> Learned:
     by_folder = {other.collect.out: other.name for other in recipe.rounds}
     return Learned(
         name=stages.name,
-        collected=read_json(Path(own) / MANIFEST),
-        packed=read_json(Path(stages.pack.out) / MANIFEST),
+        collected=_manifest(own),
+        packed=_manifest(stages.pack.out),
         mixed=[by_folder[folder] for folder in mixed],
         trainings=dict(zip(names if stages.average else [stages.name], records, strict=True)),
         settings=_settings(stages),
         links=_links(recipe, pages),
     )
+
+
+def _manifest(folder: str) -> dict[str, Any]:
+    """Read a folder's manifest; empty where the folder has been cleared away since."""
+    path = Path(folder) / MANIFEST
+    return read_json(path) if path.exists() else {}
 
 
 def _settings(stages: Round) -> dict[str, Any]:
@@ -85,8 +94,12 @@ def _settings(stages: Round) -> dict[str, Any]:
 
 def _report(config: EvaluateConfig | None) -> dict | None:
     """Read what an evaluation wrote; None where there was none, or it is still to come."""
-    path = config and Path(config.report)
+    path = _report_path(config)
     return read_json(path) if path and path.exists() else None
+
+
+def _report_path(config: EvaluateConfig | None) -> Path | None:
+    return Path(config.report) if config else None
 
 
 def _tested(found: dict[str, float]) -> dict[str, float]:
