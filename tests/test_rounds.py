@@ -170,11 +170,10 @@ def test_the_page_is_there_after_every_round(stopped):
     assert first == [5, 9, 15]
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_killed_anywhere_it_comes_to_the_same_model(seed, model, stopped, tmp_path):
+def test_killed_anywhere_it_comes_to_the_same_model(model, stopped, tmp_path):
     """SIGKILL inside a stage: at any operation on files, of collecting, packing, training, ..."""
     recipe = written(tmp_path / "recipe.toml", model, tmp_path / "out")
-    moment = random.SystemRandom().randrange(20 + 400 * seed, 400 + 400 * seed)
+    moment = random.SystemRandom().randrange(20, 600)  # of 750; another in every run of the tests
     assert run_and_die(["force", recipe], tmp_path / "out", moment) >= moment
     assert not (tmp_path / "out" / "average" / "report.json").exists()
     assert main(["force", recipe]) == 0
