@@ -460,7 +460,10 @@ def test_rows_that_do_not_fit_the_block_size_are_refused(toy, packed, tmp_path, 
         ("{head}[[rounds]]\nblock_size = 4", "round 1: unknown setting 'block_size'"),
         ('{head}average = 1\n[collect]\nprompts = "self:4"', "must be a list of 2 numbers"),
         ('{head}average = [1.0]\n[collect]\nprompts = "self:4"', "average: --models names 2"),
-        ('{head}members = 0\n[collect]\nprompts = "self:4"', "members is 0, must be a number of"),
+        (
+            '{head}members = 0\n[collect]\nprompts = "self:4"',
+            "members is 0, must be a whole number, at least 1",
+        ),
         ('{head}[collect]\nprompts = "self:4"\nblock_size = 1', "--block-size is 1"),
         ('{head}[collect]\nprompts = "self:4"\nblock_size = "1"', "needs a value of type int"),
         ('{head}[collect]\nprompts = "self:4"\nout = "x"', "out is set by the recipe itself"),
@@ -491,10 +494,12 @@ def test_a_recipe_whose_settings_changed_is_not_taken_for_done(tmp_path, refused
     recipe.write_text(text)
     from dataclasses import asdict
 
-    from jacobi_forcing.stages.force import read_recipe
+    from jacobi_forcing.stages.recipe import read_recipe
 
     (done,) = read_recipe(recipe).rounds
-    files.write_json(done.model / "run.json", {"settings": asdict(done.trains[0])})
+    test = {"tokens_per_forward": 1.0, "nll": 0.5}
+    found = {"before": test, "after": test, "log": [], "steps": 3, "best_checkpoint_step": None}
+    files.write_json(done.model / "run.json", {"settings": asdict(done.trains[0])} | found)
     assert main(["force", str(recipe)]) == 0
     recipe.write_text(text + "[train]\nepochs = 3.0\n")
     assert "was begun with epochs = 1.0, now it is 3.0" in refused("force", recipe)

@@ -15,7 +15,7 @@ from jacobi_forcing.config import (
 )
 from jacobi_forcing.decoding import Sampling
 from jacobi_forcing.errors import ConfigError
-from jacobi_forcing.stages.force import read_recipe
+from jacobi_forcing.stages.recipe import read_recipe
 
 NEEDED = {
     CollectConfig: {"model": "m", "prompts": "p", "out": "o"},

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from jacobi_forcing.drawing.training import _ticks, charts_of, write_training_page
+from jacobi_forcing.drawing.chart import ticks_around
+from jacobi_forcing.drawing.training import charts_of, write_training_page
 
 TEST = {"tokens_per_forward": 1.0, "accuracy": 0.9, "drift": 0.0, "score": 1.0}
 
@@ -76,7 +77,7 @@ def test_a_page_needs_nothing_from_outside_and_no_name_becomes_markup(tmp_path):
     ("low", "high"), [(0, 1), (0.13, 0.9), (3.1, 3.1), (0, 0), (1e-6, 1e-5), (-3, 70000)]
 )
 def test_ticks_are_few_and_lie_around_the_values(low, high):
-    ticks = _ticks(low, high)
+    ticks = ticks_around(low, high)
     assert 2 <= len(ticks) <= 7
     assert ticks[0] <= low + 1e-12
     assert ticks[-1] >= high - 1e-12

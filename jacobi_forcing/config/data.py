@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from jacobi_forcing.config.base import NOISE_SOURCES, Base, DecodingMachine, check, needed, option
+from jacobi_forcing.config.decoding import SamplingConfig
 
 RECORDS = ("states", "answers")
 ENGINES = ("local", "ray")
@@ -11,8 +12,10 @@ SCHEDULES = ("progressive", "random", "reverse")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollectConfig(DecodingMachine):
+class CollectConfig(SamplingConfig, DecodingMachine):
     """Decode prompts with the current model and record its answers, with every Jacobi state."""
+
+    _SEED_BITS = 32  # other libraries take it here too
 
     model: str = needed("directory, hub id, tiny-base or tiny-forced")
     prompts: str = needed(
@@ -70,6 +73,12 @@ class CollectConfig(DecodingMachine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("top_k", "top_p", "min_p"):
+            check(
+                self.temperature > 0 or getattr(self, name) == getattr(SamplingConfig, name),
+                f"--{name.replace('_', '-')} is {getattr(self, name)}, but at --temperature 0 "
+                "nothing is drawn. Add --temperature 1.0, say, or leave it out.",
+            )
         check(
             self.min_distinct <= 1, f"--min-distinct is {self.min_distinct}, must be from 0 to 1."
         )
@@ -105,6 +114,11 @@ class PackConfig(Base):
 
     trajectories: str = option(
         "", "folder that `jacobi collect` wrote; several of one model, separated by commas"
+    )
+    mix: bool = option(
+        False,
+        "the folders may be of several models with one tokenizer, each with an answer to the same "
+        "prompt: rounds of `jacobi force`",
     )
     out: str = option("", "folder for the packed sequences")
     schedule: str = option("progressive", "how noise rises from block to block", SCHEDULES)
@@ -148,6 +162,8 @@ class PackConfig(Base):
                 bool(self.trajectories and self.out and all(self.folders)),
                 "--trajectories and --out must name folders, or --check one that is packed.",
             )
+            twice = [name for name in self.folders if self.folders.count(name) > 1]
+            check(not twice, f"--trajectories names {', '.join(twice[:1])} twice.")
         check(
             self.min_noise_ratio <= self.max_noise_ratio <= 1,
             f"noise ratios go from {self.min_noise_ratio} to {self.max_noise_ratio}; needed is "

@@ -113,14 +113,34 @@ class EvaluateConfig(DecodingMachine, DecoderConfig):
     """Measure accuracy, tokens per forward and speed on problems, beside the model's own AR."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
-    problems: str = option("bundled", "bundled, bundled:math, bundled:code, or FILE.jsonl")
+    problems: str = option(
+        "bundled",
+        "bundled, bundled:math, bundled:code, FILE.jsonl, or self:N, N beginnings sampled from the "
+        "original, whose continuations it judges by their likelihood",
+    )
+    original: str = option("", "self:N: the original, by default the model itself")
+    self_prompt_tokens: int = option(32, "self:N: longest beginning, in tokens")
     max_new_tokens: int = option(256, "longest answer, in tokens")
     num_problems: int = option(0, "problems to take; 0 takes all (1,000 bundled ones)")
     report: str = option("", "JSON file for the result; without it, it is printed")
     allow_code_execution: bool = option(
         False, "run model-written code for problems from a file (the bundled ones need no flag)"
     )
-    seed: int = option(0, "random seed of the noise; it never changes an answer")
+    seed: int = option(
+        0, "random seed: of the noise, which never changes an answer, and of self:N's beginnings"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            not self.original or self.has_texts,
+            f"--original is {self.original}, but it judges the texts of --problems self:N only.",
+        )
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether texts are judged by their likelihood, and no problem is solved."""
+        return self.problems.startswith("self:")
 
 
 @dataclass(frozen=True, kw_only=True)

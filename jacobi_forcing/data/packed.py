@@ -44,6 +44,11 @@ class Document(NamedTuple):
     input_ids: np.ndarray  # [P + 2 * T * n] int32
     noise_ratios: np.ndarray  # [T] float32
 
+    @property
+    def prompt(self) -> np.ndarray:
+        """Its [P] ids."""
+        return self.input_ids[: self.prompt_length]
+
 
 Packed = tuple[Document, ...]  # one training sequence: its documents, one behind the other
 

@@ -79,7 +79,10 @@ def _promises(path: Path, manifest: dict, num_ids: int) -> tuple[Rules, Counts, 
             states=manifest["record"] == "states",
             num_ids=num_ids,
         )
-        return rules, Counts(*(manifest[name] for name in Counts._fields)), settings["copies"]
+        # Mixed folders may each have an answer to the same prompt; older manifests say nothing.
+        answers = len(manifest["inputs"]) if settings.get("mix", False) else 1
+        counts = Counts(*(manifest[name] for name in Counts._fields))
+        return rules, counts, settings["copies"] * answers
     except KeyError as error:
         raise DataError(
             f"{path}: has no {error.args[0]}, so it is not whole. Pack again."

@@ -45,8 +45,9 @@ _NOTE = "jacobi"  # in a shard's Parquet schema: where it is from, and what was 
 class Trajectory(NamedTuple):
     """One prompt's decode.
 
-    The last state of a block is its fixed point, the model's own greedy tokens. In the block that
-    holds the EOS the fixed point is filled up with pad tokens; `answer_ids` says where it ends.
+    The last state of a block is its fixed point, what the model writes one token at a time: greedy,
+    or sampled with the prompt's own noise. In the block that holds the EOS the fixed point is
+    filled up with pad tokens; `answer_ids` says where it ends.
     """
 
     prompt_index: int

@@ -195,8 +195,8 @@ class Recycling:
 class KnownAnswer:
     """Check a whole given answer in the prefill; from its first wrong token on, decode AR.
 
-    Where an answer is the model's own greedy one already, one forward shows it: collecting then
-    costs one forward per prompt.
+    Where an answer is the model's own already, greedy or drawn with the same noise, one forward
+    shows it: collecting then costs one forward per prompt.
     """
 
     max_branch_tokens = 0

@@ -4,28 +4,15 @@ Everything on it comes from the `run.json` that `train` writes, so it can be dra
 """
 
 import html
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jacobi_forcing.data.files import replacing
+from jacobi_forcing.drawing.chart import Chart, Point, draw
 from jacobi_forcing.drawing.template import fill
 
-_WIDTH, _HEIGHT = 480, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 30  # margins around the plot
-
-Point = tuple[float, float]
-
-
-class Chart(NamedTuple):
-    """One drawing: values over optimizer steps."""
-
-    title: str
-    note: str
-    series: dict[str, list[Point]]  # by name; the names of several are written at their ends
-    limit: float | None = None  # a line that should not be crossed
-    from_zero: bool = False  # let the axis begin at 0
+PAGE = "training.html"  # beside the checkpoint
 
 
 def write_training_page(path: Path | str, record: dict[str, Any]) -> None:
@@ -40,7 +27,8 @@ def write_training_page(path: Path | str, record: dict[str, Any]) -> None:
     """
     settings = record["settings"]
     best = record["best_checkpoint_step"]
-    charts = [_draw(chart, record["steps"], best) for chart in charts_of(record)]
+    marks = {best: ""} if best else {}
+    charts = [draw(chart, record["steps"], marks) for chart in charts_of(record)]
     page = fill(
         "training.html",
         {
@@ -58,7 +46,7 @@ def write_training_page(path: Path | str, record: dict[str, Any]) -> None:
 def charts_of(record: dict[str, Any]) -> list[Chart]:
     """Choose what to draw of a training: all that its log has values for."""
     settings = record["settings"]
-    evaluated = _evaluations(record)
+    evaluated = evaluations(record)
 
     def logged(name: str) -> dict[str, list[Point]]:
         return {name: [(line["step"], line[name]) for line in record["log"] if name in line]}
@@ -98,7 +86,7 @@ def charts_of(record: dict[str, Any]) -> list[Chart]:
     return [chart for chart in charts if any(chart.series.values())]
 
 
-def _evaluations(record: dict[str, Any]) -> list[tuple[int, dict[str, float]]]:
+def evaluations(record: dict[str, Any]) -> list[tuple[int, dict[str, float]]]:
     """Give every decoder test with its step: before training, on the way, of what was saved."""
     found = {0: record["before"]}
     for line in record["log"]:
@@ -133,70 +121,3 @@ def _totals(record: dict[str, Any]) -> Iterable[str]:
         facts["best at step"] = str(record["best_checkpoint_step"])
     for name, value in facts.items():
         yield f"<div><dt>{name}</dt><dd>{value}</dd></div>"
-
-
-def _draw(chart: Chart, num_steps: int, best: int | None) -> str:
-    values = [y for points in chart.series.values() for _, y in points if math.isfinite(y)]
-    values += [0.0] if not values else []  # nothing finite
-    values += [] if chart.limit is None else [chart.limit]
-    ticks = _ticks(min([0.0, *values] if chart.from_zero else values), max(values))
-    low, high = ticks[0], ticks[-1]
-    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-
-    def x_of(step: float) -> float:
-        return _LEFT + (right - _LEFT) * step / max(1, num_steps)
-
-    def y_of(value: float) -> float:
-        return bottom - (bottom - _TOP) * (value - low) / (high - low)
-
-    parts = [
-        f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y_of(t):.1f}" y2="{y_of(t):.1f}"/>'
-        f'<text x="{_LEFT - 8}" y="{y_of(t) + 4:.1f}" text-anchor="end">{_number(t)}</text>'
-        for t in ticks
-    ]
-    for step, anchor in ((0, "start"), (num_steps, "end")):
-        where = f'x="{x_of(step):.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}"'
-        parts.append(f"<text {where}>step {step}</text>")
-    if best:
-        x = x_of(best)
-        parts.append(f'<line class="best" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>')
-    if chart.limit is not None:
-        y = y_of(chart.limit)
-        parts.append(f'<line class="limit" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-    for name, points in chart.series.items():
-        placed = [(x_of(x), y_of(y), x, y) for x, y in points if math.isfinite(y)]
-        parts += _line(placed)
-        if len(chart.series) > 1 and placed:
-            x, y = placed[-1][:2]
-            parts.append(
-                f'<text class="name" x="{x - 6:.1f}" y="{y - 7:.1f}" text-anchor="end">'
-                f"{html.escape(name)}</text>"
-            )
-    return (
-        f"<section><h2>{html.escape(chart.title)}</h2><p>{html.escape(chart.note)}</p>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg></section>'
-    )
-
-
-def _line(placed: Sequence[tuple[float, float, float, float]]) -> Iterable[str]:
-    """Draw a series; its points too where they are few, each with its figures on hover."""
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in placed)
-    yield f'<polyline class="series" points="{path}"/>'
-    if len(placed) <= 40:
-        for x, y, step, value in placed:
-            title = f"<title>step {step:g}: {value:.4g}</title>"
-            yield f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="3.5">{title}</circle>'
-
-
-def _number(value: float) -> str:
-    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.6g}"
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Choose 3 to 6 round numbers that lie around a range."""
-    span = (high - low) or abs(high) or 1.0
-    raw = span / 4
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [i * step for i in range(first, max(last, first + 1) + 1)]

@@ -1,6 +1,7 @@
 """collect: decode prompts with the current model and record answers and Jacobi states."""
 
 import json
+import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +27,7 @@ from jacobi_forcing.data.trajectories import (
     tokenizer_fingerprint,
     write_shard,
 )
-from jacobi_forcing.decoding import Finished, Forward, Noise, Request, decode
+from jacobi_forcing.decoding import Finished, Forward, Noise, Request, Sampling, decode
 from jacobi_forcing.decoding.record import TrajectoryRecorder
 from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.decoding.strategies import Jacobi, KnownAnswer, Strategy
@@ -275,7 +276,7 @@ def decode_prompts(
         noise = Noise(config.noise, model.vocab_tokens, f"{config.seed}/{request.index}")
         return Jacobi(config.block_size, noise)
 
-    requests = (Request(i, prompts[i].ids, budget) for i in order)
+    requests = (Request(i, prompts[i].ids, budget, sampling_of(config, i)) for i in order)
     longest = max((len(prompts[i].ids) for i in order), default=0) + budget
     for event in decode(model, requests, start, batch_size=config.batch_size, max_tokens=longest):
         if isinstance(event, Forward):
@@ -292,6 +293,16 @@ def decode_prompts(
                 solved=None,
                 prompt_id=prompts[event.request].id,
             )
+
+
+def sampling_of(config: CollectConfig, index: int) -> Sampling:
+    """Say how a prompt's tokens are chosen.
+
+    Its noise is a function of the seed and its index alone: whoever decodes it, in whatever batch,
+    draws the same answer.
+    """
+    seed = random.Random(f"sampling/{config.seed}/{index}").getrandbits(64)
+    return Sampling(**config.sampling, seed=seed)
 
 
 def _with_verdicts(

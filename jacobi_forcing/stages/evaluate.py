@@ -1,10 +1,11 @@
 """evaluate: accuracy, tokens per forward and speed on problems, beside the model's own AR."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -13,7 +14,10 @@ from jacobi_forcing.config import EvaluateConfig
 from jacobi_forcing.data.files import refuse_folder, write_json
 from jacobi_forcing.data.prompts import encode, read_jsonl
 from jacobi_forcing.data.record import run_record
+from jacobi_forcing.data.trajectories import tokenizer_fingerprint
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, compare, summarize, wilson
+from jacobi_forcing.decoding.measure import distinct_ngrams, negative_log_likelihood
+from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
@@ -33,17 +37,12 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         JacobiForcingError: Bad settings or problems, or a model that cannot be loaded.
     """
     refuse_folder(config.report, "--report")
-    chosen = load_problems(config)
-    model = open_model(config)
-    check_block_size(config, model)
-    prompts = [
-        encode({"prompt": p.prompt}, model.tokenizer, _place(p, config), model.context_tokens)
-        for p in chosen
-    ]
+    task = _texts if config.has_texts else _problems
+    model, prompts, judge = task(config)
     decoders = [AUTOREGRESSIVE]
     if config.strategy != "autoregressive":
         decoders.append(config.decoder)
-    with progress_bar("evaluate", len(chosen)) as bar:
+    with progress_bar("evaluate", len(prompts)) as bar:
         runs = compare(
             model,
             prompts,
@@ -52,12 +51,68 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
             seed=config.seed,
             on_prompt=bar.advance,
         )
-    verdicts = _verdicts(model, chosen, [r.answer for r in runs[-1]])
-    report = _report(config, runs, verdicts)
+    report = _report(config, runs, judge([r.answer for r in runs[-1]]))
     if config.report:
         write_json(Path(config.report), report)
     _show(report)
     return report
+
+
+class _Task(NamedTuple):
+    """What a model is evaluated on."""
+
+    model: CausalLM
+    prompts: list[list[int]]
+    judge: Callable[[list[list[int]]], dict[str, float]]  # from answers to what they are worth
+
+
+def _problems(config: EvaluateConfig) -> _Task:
+    """Judge by the share of problems that answers solve."""
+    chosen = load_problems(config)
+    model = open_model(config)
+    check_block_size(config, model)
+    prompts = [
+        encode({"prompt": p.prompt}, model.tokenizer, _place(p, config), model.context_tokens)
+        for p in chosen
+    ]
+
+    def judge(answers: list[list[int]]) -> dict[str, float]:
+        verdicts = _verdicts(model, chosen, answers)
+        low, high = wilson(sum(verdicts), len(verdicts))
+        accuracy = sum(verdicts) / len(verdicts)
+        return {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
+
+    return _Task(model, prompts, judge)
+
+
+def _texts(config: EvaluateConfig) -> _Task:
+    """Judge by how likely the original finds the texts, and how little they repeat themselves."""
+    count = config.problems.removeprefix("self:")
+    if not count.isdigit() or int(count) == 0:
+        raise ConfigError(
+            f"--problems is {config.problems!r}; write self:N with a number of texts."
+        )
+    model = open_model(config)
+    check_block_size(config, model)
+    original = open_model(replace(config, model=config.original)) if config.original else model
+    if tokenizer_fingerprint(original.tokenizer) != tokenizer_fingerprint(model.tokenizer):
+        raise ConfigError(
+            f"--original {config.original} has another tokenizer than {config.model}, so it cannot "
+            "read its text. Name the model that this one was made from."
+        )
+    prompts = sample_prompts(
+        original,
+        int(count),
+        max_tokens=config.self_prompt_tokens,
+        seed=2**32 + config.seed,  # no seed of `collect`: nothing that was trained on
+    )
+    prompts = prompts[: config.num_problems or None]
+
+    def judge(answers: list[list[int]]) -> dict[str, float]:
+        nll = negative_log_likelihood(original, prompts, answers)
+        return {"nll": nll, "distinct_8grams": distinct_ngrams(answers)}
+
+    return _Task(model, prompts, judge)
 
 
 def load_problems(config: EvaluateConfig) -> list[Problem]:
@@ -77,8 +132,8 @@ def load_problems(config: EvaluateConfig) -> list[Problem]:
     path = Path(name)
     if not path.exists():
         raise DataError(
-            f"{name}: no such problems. Write bundled, bundled:math, bundled:code, or a JSONL file "
-            'whose lines have "prompt" and "check".'
+            f"{name}: no such problems. Write bundled, bundled:math, bundled:code, self:N, or a "
+            'JSONL file whose lines have "prompt" and "check".'
         )
     chosen = [_problem(record, where) for where, record in read_jsonl(path)]
     if not chosen:
@@ -142,22 +197,27 @@ def _verdicts(
     return check_answers(list(zip(chosen, texts, strict=True)))
 
 
-def _report(config: EvaluateConfig, runs: list, verdicts: list[bool]) -> dict[str, Any]:
-    low, high = wilson(sum(verdicts), len(verdicts))
+def _report(config: EvaluateConfig, runs: list, worth: dict[str, float]) -> dict[str, Any]:
     summary = summarize(runs[-1], runs[0])
     return {
         "model": config.model,
         "problems": config.problems,
         "strategy": config.strategy,
         "block_size": config.block_size,
-        "num_problems": len(verdicts),
-        "accuracy": sum(verdicts) / len(verdicts),
-        "accuracy_low": low,
-        "accuracy_high": high,
+        "num_problems": len(runs[0]),
+        **worth,
         **summary._asdict(),
         "prefill": "counted as a forward, and inside the seconds",
         **run_record(config),
     }
+
+
+def worth_of(report: dict[str, Any]) -> str:
+    """Say what the answers are worth, in words."""
+    if "nll" in report:
+        return f"NLL {report['nll']:.3f}, distinct 8-grams {report['distinct_8grams']:.1%}"
+    low, high = report["accuracy_low"], report["accuracy_high"]
+    return f"accuracy {report['accuracy']:.1%} ({low:.1%} to {high:.1%})"
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -166,8 +226,7 @@ def _show(report: dict[str, Any]) -> None:
         Console().print_json(json.dumps(shown))
         return
     Console().print(
-        f"accuracy {report['accuracy']:.1%} ({report['accuracy_low']:.1%} to "
-        f"{report['accuracy_high']:.1%}, n = {report['num_problems']}), "
+        f"{worth_of(report)}, n = {report['num_problems']}, "
         f"{report['tokens_per_forward']:.2f} tokens per forward, "
         f"{report['speedup']:.2f}x the AR of this engine, {report['num_mismatches']} mismatches; "
         f"wrote {report['settings']['report']}",

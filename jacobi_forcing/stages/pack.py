@@ -4,7 +4,7 @@ Also looks through what was packed (`--check`) and draws a sequence of it (`--ht
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -84,11 +84,13 @@ def _pack(config: PackConfig, out: Path) -> dict:
             out.resolve() != Path(folder).resolve(),
             f"--out is {config.out}, where the trajectories are; needed is a folder of its own.",
         )
-    _refuse_mixed(manifests)
+    _refuse_mixed(manifests, allowed=("weights",) if config.mix else ())
     first = manifests[config.folders[0]]
     _tokenizer(config, first)  # to refuse a wrong one before the work, not after
-    sources = [shard for folder in config.folders for shard in shard_paths(Path(folder))]
-    _refuse_duplicates(sources)
+    shards = [shard_paths(Path(folder)) for folder in config.folders]
+    sources = [shard for folder in shards for shard in folder]
+    for together in shards if config.mix else [sources]:
+        _refuse_duplicates(together)
     for old in (out / MANIFEST, *shard_paths(out)):
         old.unlink(missing_ok=True)
     targets = [shard_path(out, number) for number in range(len(sources))]
@@ -192,10 +194,10 @@ def _draw(config: PackConfig, folder: Path, manifest: dict) -> None:
 _TOTALS = ("prompts", "finished", "solved")
 
 
-def _refuse_mixed(manifests: dict[str, dict]) -> None:
+def _refuse_mixed(manifests: dict[str, dict], allowed: Collection[str]) -> None:
     """Raise DataError where folders were not collected alike: what is packed must be of one model.
 
-    A single folder cannot be mixed: its manifest lists its files.
+    A single folder cannot be mixed: its manifest lists its files. `allowed` names what may differ.
     """
     if len(manifests) == 1:
         return
@@ -203,10 +205,11 @@ def _refuse_mixed(manifests: dict[str, dict]) -> None:
     first, *others = facts
     for folder in others:
         for name, ours in facts[folder].items():
-            if ours != facts[first][name]:
+            if name not in allowed and ours != facts[first][name]:
+                hint = " or, where they are rounds of one model, with --mix"
                 raise DataError(
                     f"{folder}: was collected with {name} {ours!r}, {first} with "
-                    f"{facts[first][name]!r}. Pack them apart."
+                    f"{facts[first][name]!r}. Pack them apart{hint if name == 'weights' else ''}."
                 )
 
 
@@ -233,8 +236,8 @@ def _refuse_duplicates(shards: list[Path]) -> None:
         first, second = np.searchsorted(ends, order[again[0] : again[0] + 2], side="right")
         raise DataError(
             f"{shards[second]}: prompt {whole[order[again[0]]]} occurs again, after "
-            f"{shards[first]}. Every prompt is packed once (more often with --copies): leave one "
-            "of the folders out, or collect again."
+            f"{shards[first]}. Every prompt is packed once (more often with --copies, once from "
+            "each folder with --mix): leave one of the folders out, or collect again."
         )
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,13 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, set_seed
 
 from jacobi_forcing.config import DecoderConfig, TrainConfig, check
 from jacobi_forcing.data.files import sha256, write_json
-from jacobi_forcing.data.packed import Packed, num_tokens, read_packed, read_packed_manifest
+from jacobi_forcing.data.packed import (
+    Document,
+    Packed,
+    num_tokens,
+    read_packed,
+    read_packed_manifest,
+)
 from jacobi_forcing.data.prompts import read_prompts
 from jacobi_forcing.data.record import RECORD, claim, run_record
 from jacobi_forcing.data.trajectories import MANIFEST, tokenizer_fingerprint
@@ -22,7 +29,7 @@ from jacobi_forcing.decoding.measure import (
     distinct_ngrams,
     negative_log_likelihood,
 )
-from jacobi_forcing.drawing.training import write_training_page
+from jacobi_forcing.drawing.training import PAGE, write_training_page
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.adapters import Base
@@ -39,7 +46,6 @@ from jacobi_forcing.training.trainer import JacobiTrainer, Metrics
 
 logger = logging.getLogger(__name__)
 
-PAGE = "training.html"  # beside the checkpoint
 # What may change while a run goes on: it decides nothing, or only how it is run.
 _FREE = ("out", "threads", "device", "nan_gradients", "report_to", "merge_adapters")
 
@@ -179,20 +185,7 @@ def _split(
     kind, _, count = config.eval_prompts.partition(":")
     block_size = config.eval_block_size or manifest["block_size"]
     if kind == "packed" and count.isdigit() and int(count):
-        documents = {d.prompt_index: d for sequence in sequences for d in sequence}
-        found = sorted(documents)
-        if len(found) < 2:
-            raise DataError(
-                f"{config.packed}: holds the sequences of one prompt; needed are two, one to train "
-                "on and one to evaluate with. Collect more prompts."
-            )
-        kept = found[-min(int(count), len(found) // 2) :]
-        if len(kept) < int(count):
-            logger.warning("%d prompts are half of all: so many are kept out.", len(kept))
-        held = set(kept)
-        training = [tuple(d for d in s if d.prompt_index not in held) for s in sequences]
-        training = [sequence for sequence in training if sequence]
-        prompts = [documents[i].input_ids[: documents[i].prompt_length].tolist() for i in kept]
+        training, prompts = _hold_out(config, sequences, int(count))
         return training, _likelihood_test(config, model, original, prompts, block_size)
     if _checks_answers(config):
         return sequences, _accuracy_test(config, model, block_size)
@@ -200,6 +193,33 @@ def _split(
         f"--eval-prompts is {config.eval_prompts!r}; write bundled:N, bundled:math:N, "
         "bundled:code:N or packed:N."
     )
+
+
+def _hold_out(
+    config: TrainConfig, sequences: list[Packed], num_prompts: int
+) -> tuple[list[Packed], list[list[int]]]:
+    """Keep the prompts of the highest indices out of training; return the rest, and them.
+
+    What is kept out is a text, whatever its index: of mixed rounds several may answer it.
+    """
+    last = {_hash(d): d for sequence in sequences for d in sequence}
+    found = sorted(last, key=lambda key: last[key].prompt_index)
+    if len(found) < 2:
+        raise DataError(
+            f"{config.packed}: holds the sequences of one prompt; needed are two, one to train "
+            "on and one to evaluate with. Collect more prompts."
+        )
+    kept = found[-min(num_prompts, len(found) // 2) :]
+    if len(kept) < num_prompts:
+        logger.warning("%d prompts are half of all: so many are kept out.", len(kept))
+    held = set(kept)
+    training = [tuple(d for d in sequence if _hash(d) not in held) for sequence in sequences]
+    return [one for one in training if one], [last[key].prompt.tolist() for key in kept]
+
+
+def _hash(document: Document) -> bytes:
+    """Name a prompt's text in a few bytes."""
+    return hashlib.blake2b(document.prompt.tobytes(), digest_size=16).digest()
 
 
 def _checks_answers(config: TrainConfig) -> bool:
