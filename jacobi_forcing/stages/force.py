@@ -24,7 +24,7 @@ from jacobi_forcing.data.files import read_json
 from jacobi_forcing.data.record import RECORD, refuse_change
 from jacobi_forcing.data.trajectories import MANIFEST
 from jacobi_forcing.errors import DataError
-from jacobi_forcing.stages import average, collect, evaluate, pack, train
+from jacobi_forcing.stages import average, collect, dry_run, evaluate, pack, train
 
 _STAGES = {
     "collect": CollectConfig,
@@ -62,6 +62,8 @@ class Recipe:
 def run(config: ForceConfig) -> Path:
     """Run every round of a recipe; return the folder of the last checkpoint.
 
+    With `dry_run`, look whether it would run, and how long; that folder is not made.
+
     Stages that are done are not run again, so a run that was stopped continues where it was.
 
     Raises:
@@ -69,6 +71,9 @@ def run(config: ForceConfig) -> Path:
     """
     given = {"model": config.model, "out": config.out}
     recipe = read_recipe(Path(config.recipe), {key: v for key, v in given.items() if v})
+    if config.dry_run:
+        dry_run.show(dry_run.run(config, recipe), config)
+        return recipe.rounds[-1].model
     console = Console(stderr=True)
     reports = []
     for number, stages in enumerate(recipe.rounds, 1):

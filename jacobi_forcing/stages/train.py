@@ -146,7 +146,7 @@ def _original(
         model: What is trained.
         network: Its network, with adapters if they are trained: without them, it is the original.
     """
-    if _checks_answers(config) and "frozen" not in (config.teacher, config.ar_teacher):
+    if not config.needs_original:
         check(
             not config.frozen_model,
             f"--frozen-model is {config.frozen_model}, but no teacher is frozen and no likelihood "
@@ -194,16 +194,12 @@ def _split(
         training = [sequence for sequence in training if sequence]
         prompts = [documents[i].input_ids[: documents[i].prompt_length].tolist() for i in kept]
         return training, _likelihood_test(config, model, original, prompts, block_size)
-    if _checks_answers(config):
+    if config.checks_answers:
         return sequences, _accuracy_test(config, model, block_size)
     raise ConfigError(
         f"--eval-prompts is {config.eval_prompts!r}; write bundled:N, bundled:math:N, "
         "bundled:code:N or packed:N."
     )
-
-
-def _checks_answers(config: TrainConfig) -> bool:
-    return config.eval_prompts.partition(":")[0] == "bundled"
 
 
 def _accuracy_test(
