@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _GIB = 2**30
 _LOOKED_AT = 64  # prompts of a source
 _TRIED = 4  # the shortest of them
+_TRIED_BLOCKS = 3  # of an answer: the third is scheduled to be noisy
+_MANY_VISITS = 20  # of a prompt in training: more teach it by heart
 _BYTES_PER_TOKEN = 4  # of text, roughly, where a stand-in for the tokenizer counts bytes
 _SHORTEST_PROMPT = 64  # assumed at least, where a source cannot be read
 
@@ -70,20 +72,26 @@ def run(config: ForceConfig, recipe: "Recipe") -> Report:
         JacobiForcingError: Whatever would stop the run itself, as far as it can be known here.
     """
     name = recipe.rounds[0].collect.model
-    found = find_architecture(name, Path(config.recipe).parent)
-    sources = [_check_round(stages, config.gpus, found) for stages in recipe.rounds]
+    found, sources = checked(config, recipe)
     tried = [
         _tried(stages, source, found) for stages, source in zip(recipe.rounds, sources, strict=True)
     ]
-    numbered = list(zip(itertools.count(1), recipe.rounds, sources, tried, strict=False))
-    checked = [f"round {n}: {source.found}; {result}" for n, _, source, result in numbered]
+    numbered = zip(itertools.count(1), sources, tried, strict=False)
+    results = [f"round {n}: {source.found}; {result}" for n, source, result in numbered]
     return Report(
         title=f"{name}: a {found.config.model_type} as in {found.source}",
-        checked=checked,
+        checked=results,
         not_checked=list(dict.fromkeys(_not_checked(recipe, sources, found))),
         rounds=estimates(config, recipe, found, sources),
         commands=commands(recipe, config.gpus),
     )
+
+
+def checked(config: ForceConfig, recipe: "Recipe") -> tuple[Architecture, list[Source]]:
+    """Find the architecture, and check settings and prompts, without running anything."""
+    name = recipe.rounds[0].collect.model
+    found = find_architecture(name, Path(config.recipe).parent)
+    return found, [_check_round(stages, config.gpus, found) for stages in recipe.rounds]
 
 
 def estimates(
@@ -94,7 +102,8 @@ def estimates(
         estimate_round(
             Work(r.collect, r.pack, r.trains[0], r.evaluate, len(r.trains)),
             found,
-            {"count": source.count, "tokens": source.tokens},
+            0 if _are_few(source, r) else source.count,
+            source.tokens,
             config.gpu,
             config.gpus,
         )
@@ -192,9 +201,9 @@ def _tried(stages: "Round", source: Source, found: Architecture) -> str:
 
 
 def _small_collect(stages: "Round", model: str, prompts: str, folder: Path) -> CollectConfig:
-    """Ask for a few prompts, and answers through a window of blocks: noise of every ratio."""
+    """Ask for short answers to a few prompts; no filter drops what is random anyway."""
     config = stages.collect
-    tokens = stages.pack.window * config.block_size
+    tokens = _TRIED_BLOCKS * config.block_size
     return replace(
         config,
         model=model,
@@ -265,6 +274,12 @@ def _not_checked(recipe: "Recipe", sources: Sequence[Source], found: Architectur
     for stages, source in zip(recipe.rounds, sources, strict=True):
         if source.unknown:
             yield source.unknown
+        if _are_few(source, stages):
+            visits = _visits(stages)
+            yield (
+                f"the other prompts: {source.count} are few for a training that visits "
+                f"{visits:,}; the estimates are for as many as it visits"
+            )
         if source.count > _LOOKED_AT and source.records:
             yield f"prompts: those behind the first {_LOOKED_AT} of {stages.collect.prompts}"
         if stages.collect.verifier:
@@ -272,6 +287,16 @@ def _not_checked(recipe: "Recipe", sources: Sequence[Source], found: Architectur
         for flag in ("fsdp", "deepspeed", "compile", "quantize"):
             if getattr(stages.trains[0], flag):
                 yield f"--{flag}, which was left out on the CPU"
+
+
+def _visits(stages: "Round") -> int:
+    """How many prompts a training sees, with repetitions; 0 where it goes by epochs."""
+    config = stages.trains[0]
+    return config.max_steps * config.batch_size * config.gradient_accumulation // stages.pack.copies
+
+
+def _are_few(source: Source, stages: "Round") -> bool:
+    return 0 < _MANY_VISITS * source.count < _visits(stages)
 
 
 def commands(recipe: "Recipe", gpus: int) -> list[str]:
@@ -338,13 +363,17 @@ def described(found: RoundEstimate) -> list[str]:
     memory = found.memory
     verdict = "fits" if found.fits else "does NOT fit"
     return [
-        f"{found.parts['all'] / 1e9:.2f} billion parameters, {found.parts['trained'] / 1e6:,.0f} "
-        f"million trained; {found.num_prompts:,} prompts; {found.steps:,} steps over sequences of "
-        f"{found.sequence_tokens:,} tokens",
+        f"{_millions(found.parts['all'])} million parameters, {_millions(found.parts['trained'])} "
+        f"of them trained; {found.num_prompts:,} prompts; {found.steps:,} steps over "
+        f"{found.rows} sequences of {found.sequence_tokens:,} tokens",
         f"memory of a training process: {memory}; {memory.total / _GIB:.0f} of "
         f"{found.gpu_bytes / _GIB:.0f} GiB: {verdict}",
         "time: " + ", ".join(f"{name} {_span(*s)}" for name, s in found.seconds.items()),
     ]
+
+
+def _millions(num: int) -> str:
+    return f"{num / 1e6:,.0f}" if num >= 1e7 else f"{num / 1e6:.2f}"
 
 
 def _span(fast: float, slow: float) -> str:

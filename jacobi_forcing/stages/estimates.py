@@ -1,6 +1,6 @@
 """What a recipe's stages take on GPUs: memory, and time from FLOPs and published throughputs.
 
-None of these runs has been made by us. Every throughput is somebody's measurement, named where it
+None of these runs was made here. Every throughput is somebody's measurement, named where it
 stands; answers are taken to be as long as `max_new_tokens` allows, and no step to settle more than
 an unforced model's does. Times of the same model from other tools may differ by half.
 
@@ -8,7 +8,6 @@ Shapes: S = tokens of a training sequence, B = sequences per optimizer step.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -80,6 +79,7 @@ class RoundEstimate(NamedTuple):
     gpu_bytes: int  # what a GPU has for it
     num_prompts: int  # that are collected
     steps: int
+    rows: int  # B
     sequence_tokens: int  # S
     seconds: dict[str, tuple[float, float]]  # of each stage: fast and slow
 
@@ -90,29 +90,32 @@ class RoundEstimate(NamedTuple):
 
 
 def estimate_round(
-    work: Work, found: Architecture, prompts: Mapping[str, int], gpu: str, gpus: int
+    work: Work, found: Architecture, count: int, prompt_tokens: int, gpu: str, gpus: int
 ) -> RoundEstimate:
     """Estimate one round.
 
     Args:
         work: Its settings.
         found: Of the model it begins with.
-        prompts: `count`, how many the source has (0 if unknown); `tokens`, a prompt's length.
+        count: Prompts that the source has; 0 for as many as the training visits.
+        prompt_tokens: Of a prompt, on the average.
         gpu: Its name in `config.hardware`.
         gpus: How many share the work.
     """
     train, device = work.train, GPUS[gpu]
     dtype = torch.float32 if train.dtype == "auto" else getattr(torch, train.dtype)
     network: nn.Module = empty_network(found.config, dtype)
-    network = add_adapters(network, train) if train.lora_rank else network
+    if train.lora_rank:
+        with torch.device("meta"):
+            network = add_adapters(network, train)
     shape = shape_of(network)
     longest = work.pack.max_length
-    length = min(longest, _packed_tokens(work, prompts["tokens"]))
+    length = min(longest, _packed_tokens(work, prompt_tokens))
     rows = train.batch_size * train.gradient_accumulation
-    num_prompts, steps = _amounts(work, prompts["count"], rows)
+    num_prompts, steps = _amounts(work, count, rows)
     seconds = {
         "collect": _twice(
-            num_prompts * _seconds_per_prompt(work.collect, shape, device, prompts["tokens"]) / gpus
+            num_prompts * _seconds_per_prompt(work.collect, shape, device, prompt_tokens) / gpus
         ),
         "pack": _twice(
             num_prompts * work.pack.copies * length / (PACKED_TOKENS_PER_SECOND * work.pack.workers)
@@ -135,6 +138,7 @@ def estimate_round(
         gpu_bytes=int(device.memory_mib * _MIB * USABLE_RATIO),
         num_prompts=num_prompts,
         steps=steps,
+        rows=rows,
         sequence_tokens=length,
         seconds=seconds,
     )

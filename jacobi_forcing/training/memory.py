@@ -16,7 +16,7 @@ _LAYER_VALUES = 34  # values kept per token and hidden unit of a layer without c
 
 
 class Estimate(NamedTuple):
-    """Bytes of the process that needs most; rough, the larger parts only."""
+    """Bytes of one process; rough, the larger parts only."""
 
     weights: int
     gradients: int
@@ -47,6 +47,9 @@ def estimate(
 ) -> Estimate:
     """Estimate a step's memory; the network may lie on the meta device, where it has none.
 
+    With `fsdp` the first process decodes the tests with a whole copy, between steps: then that is
+    there beside its shards, and neither gradients nor activations.
+
     Args:
         network: What is trained, adapters included.
         config: Its training.
@@ -69,7 +72,7 @@ def estimate(
         gradients=trained // num_shards,
         optimizer=2 * trained // num_shards,
         casts=_casts(parameters, config),
-        copies=whole * (config.keeps_original + (num_shards > 1)),  # the latter decodes its tests
+        copies=whole * config.keeps_original,
         activations=tokens * shape.hidden_size * values * size,
         masks=rows * longest**2 * 4,
         # A chunk's gradient, softmax, target and its logits; and the head's gradients, which both

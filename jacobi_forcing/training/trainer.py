@@ -338,6 +338,8 @@ class JacobiTrainer(Trainer):
             with attention(bare(network), "sdpa"):  # as it will serve
                 found = [self.decoder_test(bare(network.eval()))]
             network.train(was_training)
+            if self._whole is not None:
+                self._whole.cpu()  # a copy of all weights would not fit beside a training step
         return broadcast_object_list(found)[0] if self.args.world_size > 1 else found[0]
 
     def whole_network(self) -> nn.Module:
