@@ -400,9 +400,10 @@ def train_step() -> str:
     """A packed training step against a plain one over as many tokens."""
 
     def cell(over: dict) -> str:
-        return f"{over['time']:.2f}x ({over['low']:.2f} to {over['high']:.2f}), {over['memory']:.2f}x"
+        times = f"{over['time']:.2f}x ({over['low']:.2f} to {over['high']:.2f})"
+        return f"{times}, {over['processor']:.2f}x, {over['memory']:.2f}x"
 
-    results = {name: read(name) for name in ("train_step", "train_step_vocabulary")}
+    result = read("train_step")
     rows = [
         [
             row["model"],
@@ -411,18 +412,17 @@ def train_step() -> str:
             cell(row["over plain, own loss"]),
             cell(row["over plain, chunked loss"]),
         ]
-        for result in results.values()
         for row in result["rows"]
     ]
-    header = ["model", "objective", "tokens", "over transformers' loss: time, memory"]
-    header += ["over the same loss in chunks: time, memory"]
+    what = "time (quartiles), processor time, memory"
+    header = ["model", "objective", "tokens", f"over transformers' loss: {what}"]
+    header += ["over the same loss in chunks"]
     note = (
-        "Times: medians of turns (quartiles); memory: the growth of a process of its own, weights "
+        "Medians of turns; memory: the growth of a process of its own, weights "
         "and AdamW's state included. Online steps make drafts first, with a forward more on the "
-        "average. Sources: "
+        "average. Source: "
     )
-    sources = [source(result, name) for name, result in results.items()]
-    return markdown(header, rows) + "\n\n" + note + " ".join(sources)
+    return markdown(header, rows) + "\n\n" + note + source(result, "train_step")
 
 
 TABLES: dict[str, Callable[[], str]] = {
