@@ -225,3 +225,20 @@ def test_the_large_recipes_run_dry(name, monkeypatch, capsys):
     assert out.count("decoded as AR does") == 2
     assert "a token per byte stood in for it" in out
     assert "does NOT fit" not in out
+
+
+def test_prompts_are_the_rows_that_fit_once_each(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    prompts = __import__("prompts").prompts
+    rows = [
+        {"text": " a ", "score": 1.0, "id": "x"},
+        {"text": "b", "score": 0.5},
+        {"text": "a", "score": 1.0},
+        {"text": "", "score": 1.0},
+        {"text": "c", "score": 1.0},
+    ]
+    found = list(prompts(rows, "text", {"score": "1.0"}, " /no_think"))
+    assert found == [
+        {"id": "x", "messages": [{"role": "user", "content": "a /no_think"}]},
+        {"id": "4", "messages": [{"role": "user", "content": "c /no_think"}]},
+    ]
