@@ -398,6 +398,35 @@ def overhead() -> str:
     return markdown(header, rows) + f"\n\n{result['model']}. Source: " + source(result, "overhead")
 
 
+def train_step() -> str:
+    """A packed training step against a plain one over as many tokens."""
+
+    def cell(over: dict) -> str:
+        times = f"{over['time']:.2f}x ({over['low']:.2f} to {over['high']:.2f})"
+        return f"{times}, {over['processor']:.2f}x, {over['memory']:.2f}x"
+
+    result = read("train_step")
+    rows = [
+        [
+            row["model"],
+            row["objective"],
+            str(row["tokens"]),
+            cell(row["over plain, own loss"]),
+            cell(row["over plain, chunked loss"]),
+        ]
+        for row in result["rows"]
+    ]
+    what = "time (quartiles), processor time, memory"
+    header = ["model", "objective", "tokens", f"over transformers' loss: {what}"]
+    header += ["over the same loss in chunks"]
+    note = (
+        "Medians of turns; memory: the growth of a process of its own, weights "
+        "and AdamW's state included. Online steps make drafts first, with a forward more on the "
+        "average. Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "train_step")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -417,6 +446,7 @@ TABLES: dict[str, Callable[[], str]] = {
         batch_speed,
         sampling,
         overhead,
+        train_step,
     )
 }
 TABLES["multiblock_stories"] = lambda: multiblock("multiblock_stories")

@@ -19,4 +19,8 @@ for script in exactness step_time ar_vs_jacobi flex_training; do
   # One that fails must not keep the others from their figures.
   python "benchmarks/gpu/$script.py" --out "$out/gpu_$script.json" "${smoke[@]}" || status=1
 done
+echo "== train_step"
+step=(--models 0.5B --device cuda --dtype bfloat16 --blocks 30 --repeats 9)
+[ ${#smoke[@]} -gt 0 ] && step=(--models tiny-base --device cpu --blocks 2 --batch-size 2 --repeats 2)
+python benchmarks/train_step.py "${step[@]}" --name "$(realpath "$out")/gpu_train_step" || status=1
 exit $status

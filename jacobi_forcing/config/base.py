@@ -95,7 +95,7 @@ def _check_type(name: str, value: Any, expected: Any) -> None:
 _AT_LEAST_ONE = (
     *("max_new_tokens", "batch_size", "shard_prompts", "self_prompt_tokens", "window", "copies"),
     *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
-    *("eval_max_new_tokens", "sort_prompts", "distinct_tokens", "verifier_workers"),
+    *("eval_max_new_tokens", "sort_prompts", "distinct_tokens", "verifier_workers", "gpus"),
 )
 _SIGNED = ("presence_penalty", "frequency_penalty")
 _AT_MOST = {"threads": 1024, "pool_size": 1024, "branch_tokens": 4096}

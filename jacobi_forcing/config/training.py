@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from jacobi_forcing.config.base import DTYPES, NOISE_SOURCES, Base, Machine, check, needed, option
 from jacobi_forcing.config.decoding import STRATEGIES
+from jacobi_forcing.config.hardware import GPUS
 from jacobi_forcing.errors import ConfigError
 
 MASKS = ("noise-conditioned", "clean-context", "windowed")
@@ -178,6 +179,21 @@ class TrainConfig(Machine):
         )
         self._check_adapters()
 
+    @property
+    def checks_answers(self) -> bool:
+        """Whether evaluations ask a checker, and not the likelihood under the original."""
+        return self.eval_prompts.partition(":")[0] == "bundled"
+
+    @property
+    def needs_original(self) -> bool:
+        """Whether the model as it was teaches, or judges likelihood."""
+        return not self.checks_answers or "frozen" in (self.teacher, self.ar_teacher)
+
+    @property
+    def keeps_original(self) -> bool:
+        """Whether that is a second network in memory: without its adapters, one is the original."""
+        return self.needs_original and (not self.lora_rank or bool(self.frozen_model))
+
     def _check_adapters(self) -> None:
         check(self.lora_dropout < 1, f"--lora-dropout is {self.lora_dropout}, must be below 1.")
         for name in ("lora_alpha", "lora_dropout", "merge_adapters", "quantize"):
@@ -233,3 +249,10 @@ class ForceConfig(Base):
     recipe: str = needed("TOML file; see recipes/tiny/force.toml")
     model: str = option("", "start from this model instead of the recipe's")
     out: str = option("", "write to this folder instead of the recipe's")
+    dry_run: bool = option(
+        False,
+        "only check: settings, prompts, every stage on a tiny random model of the same "
+        "architecture; estimate memory and time, and list the commands; offline, on the CPU",
+    )
+    gpu: str = option("H200", "dry run: the GPU that the estimates are for", tuple(GPUS))
+    gpus: int = option(1, "dry run: how many of them work together")

@@ -62,7 +62,7 @@ def read_prompts(
             for n, p in enumerate(bundled_problems(source, seed=seed, held_out=held_out), 1)
         ]
     prompts, seen = [], {}
-    for where, record in _records(source):
+    for where, record in read_records(source):
         ids = encode(record, tokenizer, where, context_tokens)
         answer = encode_answer(record, tokenizer, where)
         name = _prompt_id(record, where, seen)
@@ -182,7 +182,12 @@ def _encode_messages(messages: Any, tokenizer: PreTrainedTokenizerBase, where: s
         ) from error
 
 
-def _records(source: str) -> Iterator[tuple[str, Any]]:
+def read_records(source: str) -> Iterator[tuple[str, Any]]:
+    """Yield every record of a file, a folder or a hub dataset with its place.
+
+    Raises:
+        DataError: It cannot be read, or a line is broken.
+    """
     path = Path(source)
     if path.suffix == ".jsonl":
         yield from read_jsonl(path)
@@ -191,6 +196,15 @@ def _records(source: str) -> Iterator[tuple[str, Any]]:
             yield f"{path}:row {number}", record
     else:
         yield from _hub_records(source)
+
+
+def count_records(source: str) -> int:
+    """Count the records of a source without looking into them."""
+    path = Path(source)
+    if path.suffix == ".jsonl":
+        with path.open("rb") as lines:
+            return sum(bool(line.strip()) for line in lines)
+    return sum(1 for _ in read_records(source))
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:

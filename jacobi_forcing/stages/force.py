@@ -17,7 +17,7 @@ from jacobi_forcing.data.files import read_json, sha256
 from jacobi_forcing.data.record import RECORD, refuse_change
 from jacobi_forcing.data.trajectories import MANIFEST
 from jacobi_forcing.drawing.rounds import table, write_rounds_page
-from jacobi_forcing.stages import average, collect, evaluate, pack, train
+from jacobi_forcing.stages import average, collect, dry_run, evaluate, pack, train
 from jacobi_forcing.stages.comparison import compared
 from jacobi_forcing.stages.recipe import Round, read_recipe
 
@@ -28,13 +28,17 @@ def run(config: ForceConfig) -> Path:
     """Run every round of a recipe; return the folder of the last checkpoint.
 
     Stages that are done are not run again, so a run that was stopped continues where it was. After
-    every round a page compares those that are done.
+    every round a page compares those that are done. With `dry_run`, look whether it would run, and
+    how long; the folder is not made.
 
     Raises:
         JacobiForcingError: A bad recipe, or whatever a stage raises.
     """
     given = {"model": config.model, "out": config.out}
     recipe = read_recipe(Path(config.recipe), {key: v for key, v in given.items() if v})
+    if config.dry_run:
+        dry_run.show(dry_run.run(config, recipe), config)
+        return recipe.rounds[-1].model
     console = Console(stderr=True)
     if recipe.start is not None:
         console.rule("start")

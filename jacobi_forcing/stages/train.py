@@ -152,7 +152,7 @@ def _original(
         model: What is trained.
         network: Its network, with adapters if they are trained: without them, it is the original.
     """
-    if _checks_answers(config) and "frozen" not in (config.teacher, config.ar_teacher):
+    if not config.needs_original:
         check(
             not config.frozen_model,
             f"--frozen-model is {config.frozen_model}, but no teacher is frozen and no likelihood "
@@ -187,7 +187,7 @@ def _split(
     if kind == "packed" and count.isdigit() and int(count):
         training, prompts = _hold_out(config, sequences, int(count))
         return training, _likelihood_test(config, model, original, prompts, block_size)
-    if _checks_answers(config):
+    if config.checks_answers:
         return sequences, _accuracy_test(config, model, block_size)
     raise ConfigError(
         f"--eval-prompts is {config.eval_prompts!r}; write bundled:N, bundled:math:N, "
@@ -220,10 +220,6 @@ def _hold_out(
 def _hash(document: Document) -> bytes:
     """Name a prompt's text in a few bytes."""
     return hashlib.blake2b(document.prompt.tobytes(), digest_size=16).digest()
-
-
-def _checks_answers(config: TrainConfig) -> bool:
-    return config.eval_prompts.partition(":")[0] == "bundled"
 
 
 def _accuracy_test(

@@ -1,6 +1,6 @@
 """What a training step needs memory for, and what to lower when there is not enough."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -9,17 +9,20 @@ from torch import nn
 
 from jacobi_forcing.config import TrainConfig
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.training.adapters import bare
 
 _GIB = 2**30
 _LAYER_VALUES = 34  # values kept per token and hidden unit of a layer without checkpointing
 
 
 class Estimate(NamedTuple):
-    """Bytes of one process without sharding; rough, the larger parts only."""
+    """Bytes of one process; rough, the larger parts only."""
 
     weights: int
     gradients: int
     optimizer: int
+    casts: int
+    copies: int
     activations: int
     masks: int
     logits: int
@@ -29,39 +32,86 @@ class Estimate(NamedTuple):
         """All of it."""
         return sum(self)
 
+    @property
+    def of_model(self) -> int:
+        """What is there whatever a batch holds."""
+        return self.weights + self.gradients + self.optimizer + self.casts + self.copies
+
     def __str__(self) -> str:
-        parts = (f"{name} {size / _GIB:.2g}" for name, size in self._asdict().items())
+        parts = (f"{name} {size / _GIB:.2g}" for name, size in self._asdict().items() if size)
         return f"{', '.join(parts)} GiB"
 
 
 def estimate(
     network: nn.Module, config: TrainConfig, longest: int, num_processes: int = 1
 ) -> Estimate:
-    """Estimate a step's memory.
+    """Estimate a step's memory; the network may lie on the meta device, where it has none.
+
+    With `fsdp` the first process decodes the tests with a whole copy, between steps: then that is
+    there beside its shards, and neither gradients nor activations.
 
     Args:
         network: What is trained, adapters included.
         config: Its training.
         longest: Tokens of the longest sequence.
-        num_processes: They share a batch.
+        num_processes: They share a batch, and with `fsdp` the model.
     """
     shape = network.config.get_text_config()
-    trained = [p for p in network.parameters() if p.requires_grad]
+    parameters = list(network.parameters())
+    whole, trained = _bytes(parameters), _bytes(p for p in parameters if p.requires_grad)
+    num_shards = num_processes if config.fsdp else 1
     rows = config.batch_size // num_processes
-    size = 2 if config.bf16 else next(network.parameters()).element_size()
+    size = 2 if config.bf16 else parameters[0].element_size()
     per_layer = 1 if config.gradient_checkpointing else _LAYER_VALUES
     # Of checkpointed layers one at a time is whole.
     values = shape.num_hidden_layers * per_layer + (_LAYER_VALUES if per_layer == 1 else 0)
     tokens = rows * longest
     chunk = min(config.loss_chunk_tokens or tokens, tokens)
     return Estimate(
-        weights=sum(p.numel() * p.element_size() for p in network.parameters()),
-        gradients=sum(p.numel() * p.element_size() for p in trained),
-        optimizer=sum(2 * p.numel() * p.element_size() for p in trained),
+        weights=whole // num_shards + (_gathered(network) if num_shards > 1 else 0),
+        gradients=trained // num_shards,
+        optimizer=2 * trained // num_shards,
+        casts=_casts(parameters, config),
+        copies=whole * config.keeps_original,
         activations=tokens * shape.hidden_size * values * size,
         masks=rows * longest**2 * 4,
-        logits=5 * chunk * shape.vocab_size * 4,  # their gradient, softmax, target and its logits
+        # A chunk's gradient, softmax, target and its logits; and the head's gradients, which both
+        # losses sum over chunks before the backward pass.
+        logits=5 * chunk * shape.vocab_size * 4 + 3 * _bytes(_trained_head(network)),
     )
+
+
+def _bytes(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(p.numel() * p.element_size() for p in parameters)
+
+
+def _trained_head(network: nn.Module) -> list[nn.Parameter]:
+    module = bare(network).get_output_embeddings()
+    return [] if module is None else [p for p in module.parameters() if p.requires_grad]
+
+
+def _gathered(network: nn.Module) -> int:
+    """Bytes of what shards gather: two layers, since the next one comes early, and both ends."""
+    layers = [
+        _bytes(layer.parameters())
+        for modules in network.modules()
+        if isinstance(modules, nn.ModuleList)
+        for layer in modules
+    ]
+    ends = (bare(network).get_input_embeddings(), bare(network).get_output_embeddings())
+    return 2 * max(layers, default=0) + sum(_bytes(end.parameters()) for end in ends if end)
+
+
+def _casts(parameters: Sequence[nn.Parameter], config: TrainConfig) -> int:
+    """Bytes of the bfloat16 copies that autocast makes of wider weights.
+
+    Of trained ones it keeps them until the forward's end. Of frozen ones the backward pass does,
+    unless layers are checkpointed.
+    """
+    if not config.bf16:
+        return 0
+    kept = (p for p in parameters if p.requires_grad or not config.gradient_checkpointing)
+    return sum(2 * p.numel() for p in kept if p.ndim > 1 and p.element_size() > 2)
 
 
 @contextmanager
@@ -82,8 +132,7 @@ def explained(found: Estimate, config: TrainConfig) -> Iterator[None]:
 
 def _advice(found: Estimate, config: TrainConfig) -> str:
     """Say what to lower first: what the largest part depends on."""
-    of_model = found.weights + found.gradients + found.optimizer
-    if of_model > found.activations + found.masks + found.logits:
+    if found.of_model > found.activations + found.masks + found.logits:
         if not config.lora_rank:
             return (
                 "Most is the model itself: train adapters (--lora-rank 16), or shard it (--fsdp)."

@@ -9,8 +9,8 @@ Shapes: B = sequences, S = tokens of the longest, V = vocabulary.
 import copy
 import logging
 import shutil
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +149,18 @@ class JacobiTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train; on a CPU with attention that leaves out what nobody sees."""
+        with self.attending():
+            return super().train(*args, **kwargs)
+
+    @contextmanager
+    def attending(self) -> Iterator[None]:
+        """Let the networks attend as training does for a while."""
         networks = [bare(self.model)] + ([] if self.frozen is None else [self.frozen])
         with ExitStack() as stack:
             if self.args.device.type == "cpu" and not self.args.torch_compile:
                 for network in networks:
                     stack.enter_context(attention(network, TILED))
-            return super().train(*args, **kwargs)
+            yield
 
     def get_batch_samples(self, *arguments: Any) -> tuple[list, Tensor | None]:
         """Take a step's batches; none behind the last step.
@@ -332,6 +338,8 @@ class JacobiTrainer(Trainer):
             with attention(bare(network), "sdpa"):  # as it will serve
                 found = [self.decoder_test(bare(network.eval()))]
             network.train(was_training)
+            if self._whole is not None:
+                self._whole.cpu()  # a copy of all weights would not fit beside a training step
         return broadcast_object_list(found)[0] if self.args.world_size > 1 else found[0]
 
     def whole_network(self) -> nn.Module:

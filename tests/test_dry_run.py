@@ -1,0 +1,244 @@
+"""The dry run: small models of every family, estimates against counts, commands, refusals."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from toys import FAMILIES, save_toy, tiny_network, toy_model
+from training import train_config
+
+from jacobi_forcing import cli
+from jacobi_forcing.config import ForceConfig
+from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.models import load_model
+from jacobi_forcing.models.shrink import find_architecture, save_small, small
+from jacobi_forcing.stages import dry_run
+from jacobi_forcing.stages.estimates import shape_of, slow_training_ratio, step_flops
+from jacobi_forcing.stages.recipe import read_recipe
+from jacobi_forcing.training import memory
+from jacobi_forcing.training.adapters import add_adapters
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+LARGE = [
+    ("qwen2.5-coder-7b/force.toml", 1, "H200", 7.62e9),
+    ("qwen2.5-coder-7b/8xh100.toml", 8, "H100", 7.62e9),
+    ("qwen3-8b/force.toml", 1, "H200", 8.19e9),
+    ("qwen3-8b/8xh100.toml", 8, "H100", 8.19e9),
+]
+RECIPE = """
+model = "{model}"
+out = "{out}"
+[collect]
+prompts = "{prompts}"
+max_new_tokens = 16
+block_size = 4
+[train]
+max_steps = 10
+batch_size = 4
+gradient_checkpointing = true
+lora_rank = 4
+bf16 = true
+eval_prompts = "packed:4"
+{train}
+[[rounds]]
+[[rounds]]
+collect = {{ block_size = 8 }}
+"""
+
+
+@pytest.fixture
+def recipe(toy, tmp_path):
+    """Writes a recipe of two rounds for a toy model, and returns its file."""
+    pytest.importorskip("peft", reason="needs PEFT: pip install 'jacobi-forcing[lora]'")
+
+    def write(train="", prompts=None, model=toy):
+        source = tmp_path / "prompts.jsonl"
+        source.write_text("".join(f'{{"prompt": "w{i} w{i + 1} w9"}}\n' for i in range(2, 12)))
+        path = tmp_path / "force.toml"
+        fields = {"model": model, "out": tmp_path / "runs", "prompts": prompts or source}
+        path.write_text(RECIPE.format(train=train, **fields))
+        return path
+
+    return write
+
+
+def test_a_dry_run_tries_every_stage_and_leaves_nothing_behind(recipe, tmp_path, capsys):
+    path = recipe()
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["force", str(path), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
+    assert out.count("trained for a step (AR loss") == 2
+    assert out.count("10 prompts in") == 2
+    assert "weights of" in out
+    assert "stand" not in out  # it has its own tokenizer
+    assert out.count("fits") == 2
+
+
+def test_the_commands_of_a_dry_run_have_the_very_settings_of_the_recipe(recipe):
+    found = read_recipe(recipe())
+    lines = [shlex.split(line) for line in dry_run.commands(found, 1)]
+    wanted = [c for r in found.rounds for c in (r.collect, r.pack, *r.trains)]
+    assert len(lines) == len(wanted) == 6
+    for words, config in zip(lines, wanted, strict=True):
+        stage, settings = cli.parse(words[1:])
+        assert cli.STAGES[stage][0](**settings) == config
+    several = dry_run.commands(found, 2)
+    assert "--shard $i/2 & done; wait" in several[0]
+    assert several[2].startswith("torchrun --nproc-per-node 2 -m jacobi_forcing train ")
+
+
+def test_what_a_run_would_refuse_a_dry_run_refuses_in_a_line(recipe, refused, tmp_path):
+    def line(*flags, **changes):
+        return refused("force", recipe(**changes), "--dry-run", *flags)
+
+    assert "absent.jsonl: cannot read: No such file" in line(prompts=tmp_path / "absent.jsonl")
+    (tmp_path / "broken.jsonl").write_text('{"prompt": "w2"}\n{"text": "w2"}\n')
+    assert 'broken.jsonl:2: needs an object with "prompt"' in line(
+        prompts=tmp_path / "broken.jsonl"
+    )
+    assert "neither a folder here nor in the hub's cache" in line(model="somebody/something")
+    assert "--batch-size is 4, which 3 processes cannot share" in line("--gpus", "3")
+    assert "--fsdp shards a model over processes" in line(train="fsdp = true")
+    with pytest.raises(ConfigError, match="--gpu is 'H2', must be one of"):
+        ForceConfig(recipe="r", gpu="H2")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_small_model_of_any_family_loads_and_keeps_what_makes_it_one(family, tmp_path):
+    folder = save_toy(tmp_path / "model", family, num_hidden_layers=6)
+    found = find_architecture(str(folder), tmp_path)
+    assert found.has_own_tokenizer
+    save_small(found, tmp_path / "small", seed=0)
+    model = load_model(str(tmp_path / "small"), device="cpu")  # probed
+    config, large = model.config, found.config
+    assert config.model_type == large.model_type
+    assert config.vocab_size == large.vocab_size
+    assert config.max_position_embeddings == large.max_position_embeddings
+    assert set(getattr(config, "layer_types", None) or ()) == set(
+        getattr(large, "layer_types", None) or ()
+    )
+    sizes = [
+        sum(p.numel() for p in m.network.parameters()) for m in (model, load_model(str(folder)))
+    ]
+    assert sizes[0] < sizes[1]
+
+
+def test_query_heads_share_key_heads_as_in_the_large_model():
+    for name, group in (("qwen2.5-coder-7b", 7), ("qwen3-8b", 4)):
+        found = find_architecture("Qwen/absent", RECIPES / name)
+        config = small(found.config)
+        assert config.num_attention_heads == group * config.num_key_value_heads
+        assert config.vocab_size == found.config.vocab_size
+        assert not found.has_own_tokenizer
+        text = "naïve 日本 <b>\n"
+        assert found.tokenizer.decode(found.tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize(("name", "gpus", "gpu", "parameters"), LARGE)
+def test_the_large_recipes_fit_what_they_are_for(name, gpus, gpu, parameters, monkeypatch):
+    """And the page says of them what is estimated today (recipes/page.py writes it)."""
+    monkeypatch.chdir(RECIPES.parent)
+    page = Path("docs/recipes.md").read_text()
+    part = page.split(f"<!-- estimate: {name} {gpus} x {gpu} -->\n")[1].split("<!-- end -->")[0]
+    config = ForceConfig(recipe=str(RECIPES / name), gpus=gpus, gpu=gpu)
+    recipe = read_recipe(RECIPES / name)
+    found, sources = dry_run.checked(config, recipe)
+    rounds = dry_run.estimates(config, recipe, found, sources)
+    lines = []
+    for number, estimate in enumerate(rounds, 1):
+        lines += [f"- round {number}"] + [f"  - {line}" for line in dry_run.described(estimate)]
+        # As published; adapters, where there are some, come on top.
+        base = estimate.parts["all"] - (estimate.parts["trained"] if gpus == 1 else 0)
+        assert base == pytest.approx(parameters, rel=1e-3)
+        assert estimate.fits
+        assert estimate.num_prompts == 8 * estimate.steps  # twelve are too few to go by
+        fast, slow = estimate.seconds["train"]
+        assert 600 < fast < slow < 3 * 86400
+    assert part.splitlines() == lines
+    assert len(lines) == 8
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
+def test_flops_are_those_that_pytorch_counts(family):
+    network = tiny_network(family, num_hidden_layers=2)
+    network.set_attn_implementation("eager")  # of others, PyTorch does not count all on a CPU
+    shape, length = shape_of(network), 48
+    mask = torch.zeros(1, 1, length, length)
+    ids = torch.arange(length)[None]
+    with FlopCounterMode(display=False) as counter:
+        logits = network(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    expected = shape.forward(length, length**2) + 2 * shape.head * length
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+    with FlopCounterMode(display=False) as counter:
+        logits.sum().backward()
+    step = step_flops(train_config("-", "-"), shape, 1, length)
+    whole = counter.get_total_flops() + expected  # of a head that every token goes through
+    # Ours has the teacher's logits of half the tokens besides.
+    assert step == pytest.approx(whole + shape.head * length, rel=0.1)
+
+
+def test_throughputs_that_are_assumed_lie_below_the_peak():
+    assert 0.01 < slow_training_ratio() < 0.2
+
+
+def test_shards_divide_what_they_can():
+    network = toy_model().network
+    config = train_config("-", "-", batch_size=8, eval_prompts="bundled:4")
+    alone = memory.estimate(network, config, 100, 4)
+    shared = memory.estimate(network, replace(config, fsdp=True), 100, 4)
+    assert shared.gradients == alone.gradients // 4
+    assert shared.optimizer == alone.optimizer // 4
+    gathered = shared.weights - alone.weights // 4
+    assert 0 < gathered <= alone.weights
+    assert shared[4:] == alone[4:]
+
+
+def test_an_original_is_counted_where_it_is_a_second_network():
+    pytest.importorskip("peft", reason="needs PEFT: pip install 'jacobi-forcing[lora]'")
+    network = toy_model().network
+    num = 4 * sum(p.numel() for p in network.parameters())
+
+    def copies(**settings):
+        return memory.estimate(network, train_config("-", "-", **settings), 10).copies
+
+    assert copies(eval_prompts="packed:4") == num
+    assert copies(eval_prompts="bundled:4") == 0
+    assert copies(eval_prompts="bundled:4", ar_teacher="frozen") == num
+    assert copies(eval_prompts="packed:4", lora_rank=4) == 0
+    assert copies(eval_prompts="packed:4", lora_rank=4, frozen_model="first") == num
+    config = train_config("-", "-", lora_rank=4, bf16=True, gradient_checkpointing=True)
+    found = memory.estimate(add_adapters(network, config), config, 10)
+    assert found.optimizer == 2 * found.gradients < num / 2
+    assert 0 < found.casts < num / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["qwen2.5-coder-7b/force.toml", "qwen3-8b/force.toml"])
+def test_the_large_recipes_run_dry(name, monkeypatch, capsys):
+    monkeypatch.chdir(RECIPES.parent)
+    assert cli.main(["force", str(RECIPES / name), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("decoded as AR does") == 2
+    assert "a token per byte stood in for it" in out
+    assert "does NOT fit" not in out
+
+
+def test_prompts_are_the_rows_that_fit_once_each(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    prompts = __import__("prompts").prompts
+    rows = [
+        {"text": " a ", "score": 1.0, "id": "x"},
+        {"text": "b", "score": 0.5},
+        {"text": "a", "score": 1.0},
+        {"text": "", "score": 1.0},
+        {"text": "c", "score": 1.0},
+    ]
+    found = list(prompts(rows, "text", {"score": "1.0"}, " /no_think"))
+    assert found == [
+        {"id": "x", "messages": [{"role": "user", "content": "a /no_think"}]},
+        {"id": "4", "messages": [{"role": "user", "content": "c /no_think"}]},
+    ]
