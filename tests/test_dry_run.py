@@ -91,6 +91,18 @@ def test_the_commands_of_a_dry_run_have_the_very_settings_of_the_recipe(recipe):
     assert several[2].startswith("torchrun --nproc-per-node 2 -m jacobi_forcing train ")
 
 
+def test_the_recipe_of_everything_that_rounds_can_do(stories, capsys):
+    path = RECIPES / "stories260K" / "rounds.toml"
+    assert cli.main(["force", str(path), "--model", str(stories), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("trained for a step (AR loss") == 3
+    lines = [line.split() for line in out.splitlines() if line.startswith("  jacobi ")]
+    stages = [words[1] for words in lines]
+    one = ["collect", "pack", "train", "evaluate"]
+    assert stages == ["evaluate", *3 * one, "average", "evaluate"]
+    assert ["--mix" in words for words in lines if words[1] == "pack"] == [False, False, True]
+
+
 def test_what_a_run_would_refuse_a_dry_run_refuses_in_a_line(recipe, refused, tmp_path):
     def line(*flags, **changes):
         return refused("force", recipe(**changes), "--dry-run", *flags)

@@ -133,14 +133,19 @@ class EvaluateConfig(DecodingMachine, DecoderConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(
-            not self.original or self.has_texts,
+            self.num_texts > 0 or not self.problems.startswith("self:"),
+            f"--problems is {self.problems!r}; write self:N with a number of texts.",
+        )
+        check(
+            not self.original or self.num_texts > 0,
             f"--original is {self.original}, but it judges the texts of --problems self:N only.",
         )
 
     @property
-    def has_texts(self) -> bool:
-        """Whether texts are judged by their likelihood, and no problem is solved."""
-        return self.problems.startswith("self:")
+    def num_texts(self) -> int:
+        """N of self:N; 0 where the model is judged by problems."""
+        count = self.problems.removeprefix("self:")
+        return int(count) if count != self.problems and count.isdigit() else 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,7 +127,7 @@ def _check_round(stages: Round, gpus: int, found: Architecture) -> Source:
         check_processes(config, gpus, on_cpu=False)
     if stages.collect.verifier:
         Verifier(stages.collect.verifier, seconds=60.0, workers=1).close()
-    if stages.evaluate is not None:
+    if stages.evaluate is not None and not stages.evaluate.num_texts:
         evaluate.load_problems(stages.evaluate)
     return _look_at_prompts(stages.collect, stages.pack.max_length, found)
 
@@ -302,7 +302,7 @@ def commands(recipe: Recipe, gpus: int) -> list[str]:
 
     On several GPUs each collects its own part, and torchrun trains.
     """
-    found = []
+    found = [] if recipe.start is None else [command("evaluate", recipe.start)]
     for stages in recipe.rounds:
         line = command("collect", stages.collect)
         if gpus > 1:

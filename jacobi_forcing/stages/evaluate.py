@@ -37,7 +37,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         JacobiForcingError: Bad settings or problems, or a model that cannot be loaded.
     """
     refuse_folder(config.report, "--report")
-    task = _texts if config.has_texts else _problems
+    task = _texts if config.num_texts else _problems
     model, prompts, judge = task(config)
     decoders = [AUTOREGRESSIVE]
     if config.strategy != "autoregressive":
@@ -87,11 +87,6 @@ def _problems(config: EvaluateConfig) -> _Task:
 
 def _texts(config: EvaluateConfig) -> _Task:
     """Judge by how likely the original finds the texts, and how little they repeat themselves."""
-    count = config.problems.removeprefix("self:")
-    if not count.isdigit() or int(count) == 0:
-        raise ConfigError(
-            f"--problems is {config.problems!r}; write self:N with a number of texts."
-        )
     model = open_model(config)
     check_block_size(config, model)
     original = open_model(replace(config, model=config.original)) if config.original else model
@@ -102,7 +97,7 @@ def _texts(config: EvaluateConfig) -> _Task:
         )
     prompts = sample_prompts(
         original,
-        int(count),
+        config.num_texts,
         max_tokens=config.self_prompt_tokens,
         seed=2**32 + config.seed,  # no seed of `collect`: nothing that was trained on
     )

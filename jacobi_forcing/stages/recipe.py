@@ -218,6 +218,6 @@ def _resolve(
             check(name not in table, f"{where}: {name} is set by the recipe itself.")
         given |= table
     config = from_mapping(config_type, given | wires, where)
-    if stage == "evaluate" and config.has_texts:
+    if stage == "evaluate" and config.num_texts:
         config = replace(config, original=config.original or recipe["model"])
     return config
