@@ -7,10 +7,11 @@ from toys import FAMILIES, PAD, tiny_network
 
 from jacobi_forcing.config import MASKS
 from jacobi_forcing.models import attention as tiles
-from jacobi_forcing.models.attention import TILED, attention
+from jacobi_forcing.models.attention import FLEX, TILED, attention, can_flex, is_flex
+from jacobi_forcing.models.masks import layer_windows
 from jacobi_forcing.training.batch import Collator, clean_part, layout_of
 from jacobi_forcing.training.layout import CLEAN, PADDING, PROMPT
-from jacobi_forcing.training.mask import dense_mask
+from jacobi_forcing.training.mask import dense_mask, flex_masks
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,37 @@ def test_logits_and_gradients_are_those_of_attention_to_everything(family, varia
     assert network.config._attn_implementation != TILED
     assert torch.allclose(found, usual, atol=1e-5)
     assert torch.allclose(gradient, usual_gradient, atol=1e-4 * float(usual_gradient.abs().max()))
+
+
+@pytest.mark.parametrize("variant", MASKS)
+@pytest.mark.parametrize("family", ["qwen2", "mistral", "gemma3_text"])
+def test_flex_attention_sees_what_the_dense_mask_shows(family, variant):
+    """Forward only: on a CPU it has no backward. `gpu/flex_training.py` has both."""
+    # Of gemma3's layers the sixth is the first without a window.
+    layers = {"num_hidden_layers": 6} if family == "gemma3_text" else {}
+    network, batch = tiny_network(family, **layers), ragged_batch()
+    assert can_flex(network)
+    layout = layout_of(batch)
+    masks = flex_masks(layout, variant, 2, layer_windows(network.config))
+    assert isinstance(masks, dict) == (family == "gemma3_text")
+    with torch.no_grad():
+        usual = packed_logits(network, batch, variant, 2)
+        with attention(network, FLEX), torch.compiler.set_stance("force_eager"):
+            assert is_flex(network)
+            found = network(
+                input_ids=batch["input_ids"],
+                position_ids=batch["position_ids"],
+                attention_mask=masks,
+                use_cache=False,
+            ).logits
+    assert not is_flex(network)
+    real = batch["stream"] != PADDING
+    assert torch.allclose(found[real], usual[real], atol=1e-5)
+    assert found.isfinite().all()
+
+
+def test_a_family_that_has_no_flex_attention_keeps_its_own():
+    assert not can_flex(tiny_network("bloom"))
 
 
 def test_a_key_left_out_that_somebody_sees_would_show(monkeypatch):

@@ -3,7 +3,8 @@
 Of a training sequence's scores the mask hides most: a draft sees the text before it and itself, and
 none of the other drafts. PyTorch's kernel computes them all the same and hides them afterwards.
 Here the queries go tile by tile, each tile with those keys only that one of its tokens sees: the
-result is the same up to rounding, at a third of the work. (On a GPU FlexAttention does this.)
+result is the same up to rounding, at a third of the work. On a GPU FlexAttention does this, from a
+block mask that says the same.
 
 Shapes: B = rows, H = heads, Q = query tokens, K = key tokens, D = head dimension.
 """
@@ -18,6 +19,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 TILE = 64  # queries; 32 and 128 take a tenth longer
 TILED = "jacobi_tiled"
+FLEX = "flex_attention"
 
 _plans = WeakTensorKeyDictionary()  # of masks in use: the layers of a forward share theirs
 
@@ -85,7 +87,7 @@ def attention(network: PreTrainedModel, name: str) -> Iterator[None]:
     chosen to be another than `sdpa`, are left alone.
     """
     usual = network.config._attn_implementation
-    if usual not in ("sdpa", TILED) or not network._can_set_attn_implementation():
+    if usual not in ("sdpa", TILED, FLEX) or not network._can_set_attn_implementation():
         yield
         return
     network.set_attn_implementation(name)
@@ -93,3 +95,17 @@ def attention(network: PreTrainedModel, name: str) -> Iterator[None]:
         yield
     finally:
         network.set_attn_implementation(usual)
+
+
+def can_flex(network: PreTrainedModel) -> bool:
+    """Whether a network can attend with FlexAttention, by what transformers says of it."""
+    return (
+        network.config._attn_implementation in ("sdpa", FLEX)
+        and network._can_set_attn_implementation()
+        and bool(getattr(network, "_supports_flex_attn", False))
+    )
+
+
+def is_flex(network: PreTrainedModel) -> bool:
+    """Whether it does so now, and wants block masks."""
+    return network.config._attn_implementation == FLEX

@@ -54,10 +54,12 @@ hidden:
 Shapes: B = sequences, S = tokens of the longest.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from jacobi_forcing.training.layout import CLEAN, NOISY, PADDING, PROMPT, Layout
 
@@ -102,12 +104,46 @@ def dense_mask(layout: Layout, variant: str, window: int) -> Tensor:
     return visible(query, key, variant, window)
 
 
-def flex_predicate(layout: Layout, variant: str, window: int) -> Callable[..., Tensor]:
-    """Make the `mask_mod` for `flex_attention.create_block_mask` from a [B, S] layout."""
+def flex_predicate(
+    layout: Layout, variant: str, window: int, reach: int | None = None
+) -> Callable[..., Tensor]:
+    """Make the `mask_mod` for `flex_attention.create_block_mask` from a [B, S] layout.
+
+    With `reach`, of a layer that attends in a sliding window, a token sees so many positions only,
+    its own included.
+    """
 
     def mask_mod(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         looks = Layout(*(field[batch, query] for field in layout))
         seen = Layout(*(field[batch, key] for field in layout))
-        return visible(looks, seen, variant, window)
+        found = visible(looks, seen, variant, window)
+        return found if reach is None else found & (seen.position > looks.position - reach)
 
     return mask_mod
+
+
+def flex_masks(
+    layout: Layout, variant: str, window: int, reaches: Mapping[str, int | None]
+) -> BlockMask | dict[str, BlockMask]:
+    """Build FlexAttention's mask of a [B, S] layout, or one per layer type where they differ.
+
+    Args:
+        layout: Of the batch.
+        variant: As for `visible`.
+        window: As there.
+        reaches: Every layer type's sliding window in tokens, or None.
+    """
+    size = layout.stream.shape
+    device = layout.stream.device
+    # Compiled, it never holds [B, S, S] values while it counts what is seen.
+    build = _compiled_build() if device.type == "cuda" else create_block_mask
+    masks = {}
+    for layer_type, reach in reaches.items():
+        predicate = flex_predicate(layout, variant, window, reach)
+        masks[layer_type] = build(predicate, size[0], None, size[1], size[1], device=device)
+    return next(iter(masks.values())) if len(masks) == 1 else masks
+
+
+@cache
+def _compiled_build() -> Callable[..., BlockMask]:
+    return torch.compile(create_block_mask)

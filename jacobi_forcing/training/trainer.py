@@ -26,13 +26,14 @@ from transformers.trainer_utils import TrainOutput
 
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.models import MaskBuilder
-from jacobi_forcing.models.attention import TILED, attention
+from jacobi_forcing.models.attention import FLEX, TILED, attention, can_flex, is_flex
+from jacobi_forcing.models.masks import layer_windows
 from jacobi_forcing.training.adapters import bare
 from jacobi_forcing.training.batch import LengthSampler, PackedDataset, clean_part, layout_of
 from jacobi_forcing.training.head import Head, Outputs, find_head
 from jacobi_forcing.training.layout import NOISY
 from jacobi_forcing.training.loss import consistency_weights, losses, token_counts
-from jacobi_forcing.training.mask import dense_mask
+from jacobi_forcing.training.mask import dense_mask, flex_masks
 from jacobi_forcing.training.online import OnlineDrafts
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ class JacobiTrainer(Trainer):
         return consistency_weights(batch, per=self.consistency_per, decay=self.consistency_decay)
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train; on a CPU with attention that leaves out what nobody sees."""
+        """Train, with attention that leaves out what nobody sees."""
         with self.attending():
             return super().train(*args, **kwargs)
 
@@ -157,10 +158,18 @@ class JacobiTrainer(Trainer):
         """Let the networks attend as training does for a while."""
         networks = [bare(self.model)] + ([] if self.frozen is None else [self.frozen])
         with ExitStack() as stack:
-            if self.args.device.type == "cpu" and not self.args.torch_compile:
-                for network in networks:
-                    stack.enter_context(attention(network, TILED))
+            for network in networks:
+                name = self._attention_of(network)
+                if name is not None:
+                    stack.enter_context(attention(network, name))
             yield
+
+    def _attention_of(self, network: PreTrainedModel) -> str | None:
+        """Choose by device; None for the attention that the network was loaded with."""
+        if self.args.device.type == "cuda" and can_flex(network):
+            return FLEX
+        is_eager_cpu = self.args.device.type == "cpu" and not self.args.torch_compile
+        return TILED if is_eager_cpu else None
 
     def get_batch_samples(self, *arguments: Any) -> tuple[list, Tensor | None]:
         """Take a step's batches; none behind the last step.
@@ -236,12 +245,16 @@ class JacobiTrainer(Trainer):
     def packed_logits(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Run a batch through the model under the training mask; [B, S, V] logits."""
         layout = layout_of(inputs)
-        seen = dense_mask(layout, self.mask, self.window)
-        # A padding row that sees nothing would be NaN in some kernels; let it see itself.
-        seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
         network = bare(self.accelerator.unwrap_model(model))
-        mask = MaskBuilder(network)(seen, layout.position, layout.position)
-        with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.bf16_autocast):
+        if is_flex(network):
+            mask = flex_masks(layout, self.mask, self.window, layer_windows(network.config))
+        else:
+            seen = dense_mask(layout, self.mask, self.window)
+            # A padding row that sees nothing would be NaN in some kernels; let it see itself.
+            seen = seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
+            mask = MaskBuilder(network)(seen, layout.position, layout.position)
+        device = inputs["input_ids"].device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.bf16_autocast):
             return model(
                 input_ids=inputs["input_ids"],
                 position_ids=inputs["position_ids"],
