@@ -56,8 +56,6 @@ LOSS: Variants = {
         {"ar_weight": 15.0, "ar_weight_schedule": "linear", "ar_weight_end": 5.0},
     ),
     "AR teacher frozen": ({}, {"ar_teacher": "frozen"}),
-    "AR weight 5": ({}, {"ar_weight": 5.0}),
-    "AR weight 20": ({}, {"ar_weight": 20.0}),
 }
 CHOICES: dict[str, tuple[Variants, dict, dict]] = {  # variants, collecting, training
     "method": (METHOD, {}, {}),
