@@ -19,6 +19,7 @@ from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.models import CausalLM, load_model
 from jacobi_forcing.models.loading import BUNDLED
+from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.progress import progress_bar
 
 
@@ -26,8 +27,12 @@ def benchmark_prompts(model: CausalLM, num_prompts: int, seed: int = 1000) -> li
     """Take held-out problems for the bundled pair, half of each kind; else sample beginnings."""
     if model.name not in BUNDLED:
         return sample_prompts(model, num_prompts, max_tokens=32, seed=seed)
-    chosen = [p for kind in problems.KINDS for p in problems.held_out(kind, num_prompts // 2, 0)]
-    return [model.tokenizer.encode(problem.prompt) for problem in chosen]
+    return [model.tokenizer.encode(p.prompt) for p in benchmark_problems(num_prompts)]
+
+
+def benchmark_problems(num_problems: int) -> list[Problem]:
+    """Take held-out problems, half of each kind."""
+    return [p for kind in problems.KINDS for p in problems.held_out(kind, num_problems // 2, 0)]
 
 
 def decoders(

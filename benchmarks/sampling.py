@@ -1,34 +1,56 @@
 """Sampling two ways: noise shared by draft and text (ours), and accepting a guess with p(guess).
 
     python benchmarks/sampling.py --model tiny-forced stories260K
+    python benchmarks/sampling.py --model tiny-base tiny-forced --name sampled_problems
+
+(With --prompts 1000 --temperatures 0.7 --ways recycling, in the latter case.)
 
 The textbook way (speculative sampling of a draft without probabilities): a guess stays with the
 probability that the model gives it, and where it falls, the token is drawn from the others. Both
 ways draw from the model's own distribution; they differ in how often a guess is right. Counts
-forwards, which do not depend on the machine.
+forwards, which do not depend on the machine, and problems that are solved.
 """
 
 import argparse
 import json
 import statistics
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from common import save
-from multiblock import benchmark_prompts
+from multiblock import benchmark_problems, benchmark_prompts
 
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding import Finished, Noise, Request, decode
+from jacobi_forcing.decoding.compare import wilson
 from jacobi_forcing.decoding.sampling import Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
 from jacobi_forcing.models import CausalLM, RaggedForward, load_model
+from jacobi_forcing.models.loading import BUNDLED
+from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import progress_bar
+
+WAYS = {  # and whether rejected n-grams are tried again
+    "shared noise": False,
+    "recycling": True,
+    "accept with p": False,
+}
+Counted = tuple[list[int], int]  # an answer, and its forwards
 
 
 def with_shared_noise(
-    model: CausalLM, prompts: list[list[int]], temperature: float, block_size: int, limit: int
-) -> list[tuple[int, int]]:
-    """Decode with our sampler; give each prompt's tokens and forwards."""
-    decoder = DecoderConfig(strategy="window", block_size=block_size, pool_size=0)
+    model: CausalLM,
+    prompts: list[list[int]],
+    temperature: float,
+    block_size: int,
+    limit: int,
+    recycles: bool,
+) -> list[Counted]:
+    """Decode with our sampler."""
+    decoder = DecoderConfig(strategy="window", block_size=block_size)
+    if not recycles:
+        decoder = replace(decoder, pool_size=0)
     requests = [
         Request(i, ids, limit, Sampling(temperature=temperature, seed=i))
         for i, ids in enumerate(prompts)
@@ -41,17 +63,16 @@ def with_shared_noise(
         max_tokens=max(map(len, prompts)) + limit,
     )
     found = {e.request: e for e in events if isinstance(e, Finished)}
-    return [(len(found[i].answer_ids), found[i].num_forwards) for i in range(len(prompts))]
+    return [(found[i].answer_ids, found[i].num_forwards) for i in range(len(prompts))]
 
 
 @torch.inference_mode()
 def accepting_with_p(
     model: CausalLM, prompt: list[int], temperature: float, block_size: int, limit: int, seed: int
-) -> tuple[int, int]:
-    """Decode one prompt the textbook way; guesses are the likeliest tokens of the forward before.
+) -> Counted:
+    """Decode one prompt the textbook way.
 
-    Returns:
-        Its tokens and forwards.
+    Guesses are the likeliest tokens of the forward before.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = Noise("text", model.vocab_tokens, seed)
@@ -78,7 +99,35 @@ def accepting_with_p(
         guesses = logits.argmax(-1)[len(accepted) :].tolist()
         text += accepted
         pending = text[-1:]
-    return len(text) - len(prompt), num_forwards
+    return text[len(prompt) :], num_forwards
+
+
+def counted(
+    way: str, model: CausalLM, prompts: list[list[int]], temperature: float, size: int, limit: int
+) -> list[Counted]:
+    """Decode all prompts one way."""
+    if way != "accept with p":
+        return with_shared_noise(model, prompts, temperature, size, limit, WAYS[way])
+    found = []
+    with progress_bar(f"{model.name}, T = {temperature}", len(prompts)) as bar:
+        for seed, prompt in enumerate(prompts):
+            found.append(accepting_with_p(model, prompt, temperature, size, limit, seed))
+            bar.advance()
+    return found
+
+
+def summary(model: CausalLM, counts: list[Counted]) -> dict[str, float]:
+    """Say how many tokens a forward settled, and of problems, how many are solved."""
+    tokens, forwards = sum(len(a) for a, _ in counts), sum(f for _, f in counts)
+    per_prompt = [len(a) / f for a, f in counts]
+    error = statistics.stdev(per_prompt) / len(per_prompt) ** 0.5
+    found = {"tokens_per_forward": tokens / forwards, "standard_error": error}
+    if model.name in BUNDLED:
+        texts = [model.tokenizer.decode(a, skip_special_tokens=True) for a, _ in counts]
+        solved = sum(check_answers(list(zip(benchmark_problems(len(counts)), texts, strict=True))))
+        low, high = wilson(solved, len(counts))
+        found |= {"accuracy": solved / len(counts), "accuracy_low": low, "accuracy_high": high}
+    return found
 
 
 def main() -> None:
@@ -87,9 +136,11 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", default=["tiny-forced"])
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--temperatures", type=float, nargs="+", default=[0.3, 0.7, 1.0])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--max-new-tokens", type=int, default=192)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--name", default="sampling")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = []
@@ -98,22 +149,12 @@ def main() -> None:
         prompts = benchmark_prompts(model, args.prompts)
         limit = min(args.max_new_tokens, model.context_tokens - max(map(len, prompts)))
         for temperature in args.temperatures:
-            setting = (temperature, args.block_size, limit)
-            shared = with_shared_noise(model, prompts, *setting)
-            textbook = []
-            with progress_bar(f"{name}, T = {temperature}", len(prompts)) as bar:
-                for seed, prompt in enumerate(prompts):
-                    textbook.append(accepting_with_p(model, prompt, *setting, seed))
-                    bar.advance()
-            for way, counts in (("shared noise", shared), ("accept with p", textbook)):
-                tokens, forwards = (sum(column) for column in zip(*counts, strict=True))
-                per_prompt = [t / f for t, f in counts]
-                error = statistics.stdev(per_prompt) / len(per_prompt) ** 0.5
-                row = {"model": name, "temperature": temperature, "way": way}
-                row |= {"tokens_per_forward": tokens / forwards, "standard_error": error}
-                rows.append(row)
-                print(f"{name}  T {temperature}  {way:14} {tokens / forwards:.3f} +- {error:.3f}")
-    save("sampling", rows, num_prompts=args.prompts, block_size=args.block_size)
+            for way in args.ways:
+                counts = counted(way, model, prompts, temperature, args.block_size, limit)
+                row = {"model": Path(name).name, "temperature": temperature, "way": way}
+                rows.append(row | summary(model, counts))
+                print(rows[-1], flush=True)
+    save(args.name, rows, num_prompts=args.prompts, block_size=args.block_size)
     print(
         json.dumps([[r["way"], r["temperature"], round(r["tokens_per_forward"], 3)] for r in rows])
     )

@@ -366,21 +366,45 @@ def batch_speed() -> str:
 
 
 def sampling() -> str:
-    """Tokens per forward when sampling, two ways."""
+    """Tokens per forward when sampling, noise shared or not."""
     result = read("sampling")
-    ways = ("shared noise", "accept with p")
+    ways = {
+        "shared noise": "noise shared by draft and text",
+        "recycling": "the same, recycling",
+        "accept with p": "accept with p(guess)",
+    }
     found = {(r["model"], r["temperature"], r["way"]): r for r in result["rows"]}
     rows = []
     for model, temperature in dict.fromkeys(key[:2] for key in found):
-        pair = [found[model, temperature, way] for way in ways]
-        cells = [f"{r['tokens_per_forward']:.2f} ± {r['standard_error']:.2f}" for r in pair]
+        some = [found[model, temperature, way] for way in ways]
+        cells = [f"{r['tokens_per_forward']:.2f} ± {r['standard_error']:.2f}" for r in some]
         rows.append([Path(model).name, str(temperature), *cells])
-    header = ["model", "temperature", "noise shared by draft and text", "accept with p(guess)"]
     note = (
-        f"Tokens per forward of window, block size {result['block_size']}, without recycling, "
-        f"± the standard error over {result['num_prompts']} prompts. Source: "
+        f"Tokens per forward of window, block size {result['block_size']}, ± the standard error "
+        f"over {result['num_prompts']} prompts. Source: "
     )
+    header = ["model", "temperature", *ways.values()]
     return markdown(header, rows) + "\n\n" + note + source(result, "sampling")
+
+
+def sampled_problems() -> str:
+    """How many held-out problems are solved when sampling, and how fast."""
+    result = read("sampled_problems")
+    rows = [
+        [
+            row["model"],
+            str(row["temperature"]),
+            f"{row['accuracy']:.1%} ({row['accuracy_low']:.1%} to {row['accuracy_high']:.1%})",
+            f"**{row['tokens_per_forward']:.2f}** ± {row['standard_error']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["model", "temperature", "accuracy (95 % interval)", "tokens per forward"]
+    note = (
+        f"n = {result['num_prompts']} held-out problems, one seed each; window with recycling, "
+        f"block size {result['block_size']}. Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "sampled_problems")
 
 
 def overhead() -> str:
@@ -445,6 +469,7 @@ TABLES: dict[str, Callable[[], str]] = {
         vllm_ar,
         batch_speed,
         sampling,
+        sampled_problems,
         overhead,
         train_step,
     )
