@@ -36,21 +36,13 @@ def pair():
 
 
 # One row is compiled apart from several rows, and one token from several: each takes a while, so
-# that most are slow tests. Run all with `pytest -m "slow or not slow" tests/test_compiled.py`.
+# that these are slow tests. Run them with `pytest -m "slow or not slow" tests/test_compiled.py`.
 @pytest.mark.parametrize(
     ("name", "batch_size"),
     [
-        ("window with branches", 3),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("AR", 3),
-                ("multiblock", 3),
-                ("AR", 1),
-                ("window with branches", 1),
-                ("multiblock", 1),
-            )
-        ),
+        pytest.param(name, batch_size, marks=pytest.mark.slow)
+        for batch_size in (1, 3)
+        for name in DECODERS
     ],
 )
 def test_compiled_answers_are_the_eager_ones(pair, name, batch_size, monkeypatch):
@@ -121,3 +113,22 @@ def test_a_family_whose_mask_is_read_in_python_is_not_tried(caplog):
         step = CompiledStep(toy_model("bloom"))
     assert "bloom" in step.failure
     assert len(caplog.records) == 1
+
+
+def test_models_that_are_compiled_beside_each_other_keep_to_themselves():
+    """They differ in weights and in a number that no shape shows."""
+    prompts = prompts_of([5, 9])
+    models = [
+        toy_model(num_hidden_layers=1, seed=1),
+        toy_model(num_hidden_layers=1, seed=2, rms_norm_eps=0.5),
+    ]
+    found = [
+        decode_all(compiled(model), prompts, DECODERS["AR"], max_new_tokens=20, batch_size=2)
+        for model in models
+    ]
+    expected = [
+        decode_all(model, prompts, DECODERS["AR"], max_new_tokens=20, batch_size=2)
+        for model in models
+    ]
+    assert [one.answers for one in found] == [one.answers for one in expected]
+    assert found[0].answers != found[1].answers

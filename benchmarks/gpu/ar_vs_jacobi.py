@@ -3,11 +3,14 @@
 The speed-up that counts is the one over the fastest AR in the table.
 """
 
+import dataclasses
+from collections.abc import Callable
+
 import torch
-from setup import device, parse_args, random_model, save, seconds
+from setup import Clock, device, parse_args, random_model, save, seconds
 
 from jacobi_forcing.decoding.answer import answer
-from jacobi_forcing.models import CausalLM, load_model
+from jacobi_forcing.models import CausalLM, CompiledStep, load_model
 
 
 def compiled_ar(model: CausalLM, prompt: list[int], length: int):
@@ -28,26 +31,40 @@ def compiled_ar(model: CausalLM, prompt: list[int], length: int):
     return step
 
 
+def steps_of(model: CausalLM, prompt: list[int], length: int) -> dict[str, Callable]:
+    """Name everything that decodes this prompt."""
+    steps = {}
+    for engine, used in (
+        ("eager", model),
+        ("compiled", dataclasses.replace(model, step=CompiledStep(model))),
+    ):
+        for strategy in ("autoregressive", "jacobi", "window"):
+
+            def step(used=used, strategy=strategy):
+                return answer(used, prompt, strategy=strategy, max_new_tokens=length)
+
+            steps[f"{strategy}, {engine}"] = step
+    steps["transformers generate, static cache"] = compiled_ar(model, prompt, length)
+    return steps
+
+
 def main() -> None:
     """Time and save."""
     args = parse_args(__doc__.splitlines()[0])
-    on = device(args.smoke)
+    on, clock = device(args.smoke), Clock(args)
     dtype = torch.float32 if on == "cpu" else torch.bfloat16
     length = 16 if args.smoke else 128
-    models = [random_model("smoke" if args.smoke else "0.5B", on, dtype)]
-    models += [load_model("tiny-forced", device=on, dtype=str(dtype).removeprefix("torch."))]
     rows = []
-    for model in models:
+    for size in ["tiny-forced", "smoke"] if args.smoke else ["tiny-forced", "7B", "1.5B"]:
+        if size == "tiny-forced":
+            name = str(dtype).removeprefix("torch.")
+            model = load_model(size, device=on, dtype=name)
+        else:
+            model = random_model(size, on, dtype)
         prompt = torch.randint(2, 500, (64,), generator=torch.Generator().manual_seed(0)).tolist()
-        steps = {}
-        for strategy in ("autoregressive", "jacobi", "window"):
-
-            def step(strategy=strategy, model=model, prompt=prompt):
-                return answer(model, prompt, strategy=strategy, max_new_tokens=length)
-
-            steps[strategy] = step
-        steps["transformers generate, static cache"] = compiled_ar(model, prompt, length)
-        for name, step in steps.items():
+        for name, step in steps_of(model, prompt, length).items():
+            if not clock.allows(f"{size}, {name}"):
+                continue
             found = step()
             is_ours = hasattr(found, "tokens_per_forward")
             row = {
@@ -55,12 +72,13 @@ def main() -> None:
                 "decoder": name,
                 "tokens_per_forward": found.tokens_per_forward if is_ours else 1.0,
                 "num_tokens": len(found.ids) if is_ours else length,
-                **seconds(step, on, repeats=3 if args.smoke else 7),
+                **seconds(step, on, repeats=2 if args.smoke else 7),
             }
             row["tokens_per_second"] = row["num_tokens"] / row["seconds"]
             rows.append(row)
-            print(row)
-    save(args, rows, dtype=str(dtype))
+            print(model.name, name, f"{row['tokens_per_second']:.0f} tokens/s", flush=True)
+        del model
+    save(args, rows, dtype=str(dtype), left_out=clock.left_out)
 
 
 if __name__ == "__main__":

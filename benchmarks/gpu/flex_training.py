@@ -4,18 +4,19 @@ The backward of FlexAttention exists on GPUs only, so `--smoke` compares the for
 """
 
 import torch
-from setup import device, parse_args, random_model, save, seconds
-from torch.nn.attention.flex_attention import create_block_mask
+from setup import Clock, device, parse_args, random_model, save, seconds
 
 from jacobi_forcing.models import MaskBuilder
+from jacobi_forcing.models.attention import FLEX, attention
+from jacobi_forcing.models.masks import layer_windows
 from jacobi_forcing.training.layout import Layout, make_layout
-from jacobi_forcing.training.mask import dense_mask, flex_predicate
+from jacobi_forcing.training.mask import dense_mask, flex_masks
 
 
 def main() -> None:
     """Time and save."""
     args = parse_args(__doc__.splitlines()[0])
-    on = device(args.smoke)
+    on, clock = device(args.smoke), Clock(args)
     dtype = torch.float32 if on == "cpu" else torch.bfloat16
     block_size, prompt = 16, 64
     rows = []
@@ -23,18 +24,19 @@ def main() -> None:
         layout = Layout(*(f[None].to(on) for f in make_layout(prompt, num_blocks, block_size)))
         length = layout.stream.shape[1]
         ids = torch.randint(2, 500, (1, length), device=on)
-        for attention in ("sdpa", "flex_attention"):
-            model = random_model("smoke" if args.smoke else "0.5B", on, dtype, attention)
-            if attention == "sdpa":
+        for name in ("sdpa", FLEX):
+            if not clock.allows(f"{name}, {length} tokens"):
+                continue
+            model = random_model("smoke" if args.smoke else "0.5B", on, dtype)
+            if name == "sdpa":
                 seen = dense_mask(layout, "noise-conditioned", 8)
                 position = layout.position
                 mask = MaskBuilder(model.network)(seen, position, position)
             else:
-                predicate = flex_predicate(layout, "noise-conditioned", 8)
-                mask = create_block_mask(predicate, 1, None, length, length, device=on)
+                mask = flex_masks(layout, "noise-conditioned", 8, layer_windows(model.config))
 
-            def step(model=model, mask=mask, ids=ids, layout=layout):
-                with torch.set_grad_enabled(on == "cuda"):
+            def step(model=model, mask=mask, ids=ids, layout=layout, name=name):
+                with torch.set_grad_enabled(on == "cuda"), attention(model.network, name):
                     logits = model.network(
                         input_ids=ids,
                         position_ids=layout.position,
@@ -49,10 +51,10 @@ def main() -> None:
                 torch.cuda.reset_peak_memory_stats()
             timing = seconds(step, on, repeats=3 if args.smoke else 10)
             peak = torch.cuda.max_memory_allocated() if on == "cuda" else None
-            rows.append({"attention": attention, "tokens": length, "peak_bytes": peak, **timing})
+            rows.append({"attention": name, "tokens": length, "peak_bytes": peak, **timing})
             print(rows[-1])
             del model
-    save(args, rows, dtype=str(dtype), backward=on == "cuda")
+    save(args, rows, dtype=str(dtype), backward=on == "cuda", left_out=clock.left_out)
 
 
 if __name__ == "__main__":

@@ -18,16 +18,18 @@ from jacobi_forcing.models.causal_lm import wrap
 SIZES = {
     "smoke": dict(hidden_size=64, num_hidden_layers=2, intermediate_size=128, vocab_size=512),
     "0.5B": dict(hidden_size=896, num_hidden_layers=24, intermediate_size=4864, vocab_size=151936),
+    "1.5B": dict(hidden_size=1536, num_hidden_layers=28, intermediate_size=8960, vocab_size=151936),
     "7B": dict(hidden_size=3584, num_hidden_layers=28, intermediate_size=18944, vocab_size=152064),
 }
-HEADS = {"smoke": (4, 2), "0.5B": (14, 2), "7B": (28, 4)}
+HEADS = {"smoke": (4, 2), "0.5B": (14, 2), "1.5B": (12, 2), "7B": (28, 4)}
 
 
 def parse_args(description: str) -> argparse.Namespace:
-    """Read --out and --smoke."""
+    """Read --out, --smoke and --seconds."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--smoke", action="store_true", help="small and on the CPU")
+    parser.add_argument("--seconds", type=float, default=120.0, help="begin nothing after these")
     return parser.parse_args()
 
 
@@ -43,7 +45,7 @@ def random_model(size: str, on: str, dtype: torch.dtype, attention: str = "sdpa"
         **SIZES[size],
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
-        max_position_embeddings=8192,
+        max_position_embeddings=16384,
         eos_token_id=0,
         pad_token_id=0,
         bos_token_id=None,
@@ -54,6 +56,21 @@ def random_model(size: str, on: str, dtype: torch.dtype, attention: str = "sdpa"
         network = Qwen2ForCausalLM(config).to(dtype).eval()
     words = Tokenizer(models.WordLevel({str(i): i for i in range(config.vocab_size)}, "0"))
     return wrap(size, network, PreTrainedTokenizerFast(tokenizer_object=words, eos_token="0"))
+
+
+class Clock:
+    """Says whether there is time for another measurement, and what was left out for lack of it."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.end = time.perf_counter() + args.seconds
+        self.left_out: list[str] = []
+
+    def allows(self, what: str) -> bool:
+        """Tell whether to measure `what`."""
+        if time.perf_counter() < self.end:
+            return True
+        self.left_out.append(what)
+        return False
 
 
 def seconds(step: Callable[[], object], on: str, repeats: int) -> dict[str, float]:

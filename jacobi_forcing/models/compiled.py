@@ -24,7 +24,7 @@ from jacobi_forcing.models.masks import MaskBuilder
 
 logger = logging.getLogger(__name__)
 
-_MOST_SHAPES = 256  # graphs of one model; PyTorch's own limit is 8
+_MOST_GRAPHS = 256  # that are compiled in a process; PyTorch's own limit is 8
 _SLOTS_STEP = 256  # of a CUDA graph: caches and what a forward sees of them grow by so many slots
 
 
@@ -33,8 +33,8 @@ class CompiledStep:
 
     Args:
         model: The model; its weights may not be replaced from here on.
-        static: Fixed shapes, as CUDA graphs need them: inputs are padded to the next of a few
-            sizes. Otherwise one graph takes all shapes. By default what the device is better at.
+        static: Pad inputs to the next of a few sizes, because every size is recorded as a CUDA
+            graph of its own; by default on a GPU. The code that is compiled takes all sizes.
     """
 
     def __init__(self, model: CausalLM, static: bool | None = None):
@@ -65,11 +65,10 @@ class CompiledStep:
         options = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}
         if model.device.type == "cuda":
             options["triton.cudagraphs"] = True
-        self._step = torch.compile(
-            step, fullgraph=True, dynamic=not self.is_static, options=options
-        )
+        self._step = torch.compile(step, fullgraph=True, dynamic=True, options=options)
+        # One row or token is compiled apart from several, and every model and cache size again.
         limit = torch._dynamo.config.recompile_limit
-        torch._dynamo.config.recompile_limit = max(limit, _MOST_SHAPES)
+        torch._dynamo.config.recompile_limit = max(limit, _MOST_GRAPHS)
         if self.failure:
             self._say()
 
@@ -182,7 +181,7 @@ class CompiledForward(RaggedForward):
             )
             if self.step.is_static:
                 for stored in (*self._stored[0], *self._stored[1]):
-                    torch._dynamo.mark_static_address(stored)
+                    torch._dynamo.mark_static_address(stored, guard=False)
         return self._stored
 
     def _padded_up(
