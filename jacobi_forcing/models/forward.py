@@ -77,10 +77,13 @@ class RaggedForward:
         ids, places, positions, slots = torch.from_numpy(table).to(self.device).unbind()
         keys = torch.arange(num_visible, device=self.device)[None]  # their positions
         visible = keys[:, None, :] <= places[:, :, None]
-        if trees:
+        if trees and self.mask.reads_key_positions:
             keys = keys.repeat(len(inputs), 1)
             for row, tree in trees:
-                _branch(tree, starts[row], positions[row], keys[row], visible[row])
+                first, num = starts[row] + tree.first, len(tree.positions)
+                keys[row, first : first + num] = positions[row, -num:]
+        for row, tree in trees:
+            _branch(tree, starts[row], visible[row])
         self.cache.place(first_row, starts, slots, num_visible)
         return self.run(first_row, ids, positions, visible, keys, num_outputs)
 
@@ -127,20 +130,16 @@ class RaggedForward:
         self.lengths[row] = start + num_chain + len(rest)
 
 
-def _branch(tree: Branches, start: int, positions: Tensor, keys: Tensor, visible: Tensor) -> None:
+def _branch(tree: Branches, start: int, visible: Tensor) -> None:
     """Let a row's last tokens see only what is verified and the way to themselves.
 
     Args:
         tree: The row's branches, T tokens.
         start: The row's verified tokens.
-        positions: [Q] long, of its tokens; the last T are the branches'.
-        keys: [K] long, positions of its slots; changed in place, as is the following.
-        visible: [Q, K] bool; the branches see all verified slots already.
+        visible: [Q, K] bool, changed in place; the branches see all verified slots already.
     """
-    num = len(tree.positions)
     # Their slots come last in the row's own input; slots behind them belong to longer rows.
-    keys[start + tree.first : start + tree.first + num] = positions[-num:]
-    seen = np.zeros((num, visible.shape[1] - start), dtype=bool)
+    seen = np.zeros((len(tree.ways), visible.shape[1] - start), dtype=bool)
     for token, way in enumerate(tree.ways):
         seen[token, way] = True
-    visible[-num:, start:] = torch.from_numpy(seen).to(visible.device)
+    visible[-len(tree.ways) :, start:] = torch.from_numpy(seen).to(visible.device)

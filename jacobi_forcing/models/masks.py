@@ -23,6 +23,7 @@ class MaskBuilder:
         self.hidden = torch.full_like(self.shown, torch.finfo(network.dtype).min)
         self.windows = layer_windows(network.config)
         self.is_taught = families.teach(network)
+        self.reads_key_positions = self.is_taught or any(self.windows.values())
 
     def __call__(
         self, visible: Tensor, query_position: Tensor, key_position: Tensor
@@ -33,7 +34,7 @@ class MaskBuilder:
             visible: [B, Q, K] bool, True where the query may see the key if its layer's window
                 allows.
             query_position: [B, Q] long.
-            key_position: [B or 1, K] long.
+            key_position: [B or 1, K] long; of no meaning where `reads_key_positions` is False.
 
         Returns:
             [B, 1, Q, K] of 0 and the dtype's minimum.
