@@ -108,6 +108,24 @@ def test_a_model_that_does_not_compile_decodes_eager_and_says_so_once(caplog):
     assert "\n" not in said[0]
 
 
+def test_a_machine_without_a_compiler_decodes_eager_and_says_so(caplog, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing from earlier
+    model = toy_model(num_hidden_layers=1, intermediate_size=96)
+    fast = compiled(model)
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "fx_graph_cache": False}),
+        caplog.at_level(logging.WARNING, logger="jacobi_forcing"),
+    ):
+        found = decode_all(fast, prompts_of([5]), DECODERS["AR"], max_new_tokens=8)
+    assert (
+        found.answers
+        == decode_all(model, prompts_of([5]), DECODERS["AR"], max_new_tokens=8).answers
+    )
+    (said,) = (r.getMessage() for r in caplog.records if r.name.startswith("jacobi_forcing"))
+    assert "decodes eager" in said
+    assert "compiler" in said.lower()
+
+
 def test_a_family_whose_mask_is_read_in_python_is_not_tried(caplog):
     with caplog.at_level(logging.WARNING):
         step = CompiledStep(toy_model("bloom"))
@@ -115,6 +133,7 @@ def test_a_family_whose_mask_is_read_in_python_is_not_tried(caplog):
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_models_that_are_compiled_beside_each_other_keep_to_themselves():
     """They differ in weights and in a number that no shape shows."""
     prompts = prompts_of([5, 9])
@@ -122,10 +141,12 @@ def test_models_that_are_compiled_beside_each_other_keep_to_themselves():
         toy_model(num_hidden_layers=1, seed=1),
         toy_model(num_hidden_layers=1, seed=2, rms_norm_eps=0.5),
     ]
+    fast = [compiled(model) for model in models]
     found = [
-        decode_all(compiled(model), prompts, DECODERS["AR"], max_new_tokens=20, batch_size=2)
-        for model in models
+        decode_all(model, prompts, DECODERS["AR"], max_new_tokens=20, batch_size=2)
+        for model in fast
     ]
+    assert [model.step.failure for model in fast] == ["", ""]
     expected = [
         decode_all(model, prompts, DECODERS["AR"], max_new_tokens=20, batch_size=2)
         for model in models

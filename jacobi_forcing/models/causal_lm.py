@@ -75,12 +75,13 @@ class CausalLM:
         return digest.hexdigest()[:16]
 
     @cached_property
-    def _keeps_logits(self) -> bool:
+    def keeps_logits(self) -> bool:
+        """Whether its forward leaves out the logits that nobody asks for."""
         return "logits_to_keep" in inspect.signature(self.network.forward).parameters
 
     def logits(self, *, num_outputs: int, **inputs) -> Tensor:
         """Run the public forward; return [B, num_outputs, V] logits of the last positions."""
-        if self._keeps_logits:
+        if self.keeps_logits:
             return self.network(**inputs, logits_to_keep=num_outputs).logits
         return self.network(**inputs).logits[:, -num_outputs:]
 

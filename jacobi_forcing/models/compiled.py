@@ -41,6 +41,7 @@ class CompiledStep:
         self.is_static = model.device.type == "cuda" if static is None else static
         self.failure = _what_forbids(model)  # why the eager forward is taken, if it is
         mask = MaskBuilder(model.network)
+        _ = model.keeps_logits  # looked up now: a compiler cannot follow how it is cached
 
         def step(
             ids: Tensor,
