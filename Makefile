@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint setup models clean
+.PHONY: demo test test-all lint setup models clean
 
 demo: setup  ## decode held-out problems with the bundled pair, side by side
 	$(BIN)/jacobi demo
 
-test: setup  ## the whole test suite, offline, on the CPU
+test: setup  ## the test suite, offline, on the CPU
+	$(BIN)/pytest -q -m "not slow"
+
+test-all: setup  ## slow tests too: compilers, large recipes, and Ray where it is installed
 	$(BIN)/pytest -q
 
 lint: setup  ## what must be clean before a commit

@@ -50,7 +50,6 @@ train.max_steps = 100
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("record", "states", "mask"),
     [("states", "recorded", "noise-conditioned"), ("answers", "online", "clean-context")],
