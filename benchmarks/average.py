@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--block-size", type=int, default=16)
+    parser.add_argument("--pool-size", type=int, default=0, help="recycling: states kept")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default="average")
     args = parser.parse_args()
@@ -74,7 +75,7 @@ def main() -> None:
     kind, _, count = args.prompts.partition(":")
     task = (Likelihood if kind == "self" else Problems)(models[0], int(count), args.seed)
     mean = load_model(args.models[0], dtype="float32")
-    decoder = DecoderConfig(strategy="window", block_size=args.block_size, pool_size=0)
+    decoder = DecoderConfig(strategy="window", block_size=args.block_size, pool_size=args.pool_size)
     rows = []
     with progress_bar("averages", len(args.weights)) as bar:
         for text in args.weights:
@@ -92,7 +93,8 @@ def main() -> None:
             rows.append({"weights": weights, "tokens_per_forward": speed, **found})
             print(rows[-1], flush=True)
             bar.advance()
-    save(args.name, rows, models=args.models, prompts=args.prompts, seed=args.seed)
+    facts = {name: getattr(args, name) for name in ("models", "prompts", "seed", "pool_size")}
+    save(args.name, rows, **facts)
 
 
 if __name__ == "__main__":
