@@ -73,26 +73,41 @@ def quantized(model: CausalLM, quantize: str, device: str) -> CausalLM:
     """
     layers = _linear_layers(model.network, f"{model.name}: --quantize {quantize}")
     torchao = _torchao(quantize)
-    if quantize == "int4" and device == "cpu" and model.dtype == torch.float32:
-        logger.warning(
-            "int4 has no fast kernel for float32 on a CPU: --dtype bfloat16 is many times as fast, "
-            "but can flip near ties."
-        )
+    if quantize == "int4":
+        _check_int4(model.dtype, device.partition(":")[0])
     fingerprint = model.weights_fingerprint()
     for path, layer in layers.items():
         layer.to(device)
-        where = f"{model.name}: --quantize {quantize} cannot hold {path}, {_describe(layer)}"
+        shape = f"{layer.in_features} inputs to {layer.out_features} outputs"
+        where = f"{model.name}: --quantize {quantize} cannot hold {path}, {shape}"
         try:
             with torch.no_grad():
                 torchao.quantize_(layer, _scheme(quantize, layer, device, where))
                 layer(torch.zeros(1, layer.in_features, dtype=model.dtype, device=device))
-        except ConfigError:
+        except (ConfigError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # what a kernel cannot take surfaces as many kinds
             reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
             raise ConfigError(f"{where}: {reason}. {_instead(quantize)}") from error
     model.network.to(device)
     return dataclasses.replace(model, float_fingerprint=fingerprint)
+
+
+def _check_int4(dtype: torch.dtype, device: str) -> None:
+    """Raise ConfigError where there is no kernel; say so where it is slow."""
+    check(
+        device in ("cpu", "cuda"),
+        f"--quantize int4 needs a CPU or a CUDA device, this is {device}. {_instead('int4')}",
+    )
+    check(
+        device == "cpu" or dtype == torch.bfloat16,
+        f"--quantize int4 needs --dtype bfloat16 on a CUDA device, these weights are {dtype}.",
+    )
+    if device == "cpu" and dtype == torch.float32:
+        logger.warning(
+            "int4 has no fast kernel for float32 on a CPU: --dtype bfloat16 is many times as fast, "
+            "but can flip near ties."
+        )
 
 
 def _linear_layers(network: PreTrainedModel, where: str) -> dict[str, nn.Linear]:
@@ -130,14 +145,9 @@ def _scheme(quantize: str, layer: nn.Linear, device: str, where: str) -> Any:
     options["group_size"] = group
     if device.startswith("cuda"):
         return Int4WeightOnlyConfig(int4_packing_format="tile_packed_to_4d", **options)
-    check(device == "cpu", f"{where}: it needs a CPU or a CUDA device. {_instead(quantize)}")
     from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 
     return PrototypeInt4WeightOnlyConfig(**options)
-
-
-def _describe(layer: nn.Linear) -> str:
-    return f"{layer.in_features} inputs to {layer.out_features} outputs"
 
 
 def _instead(quantize: str) -> str:
