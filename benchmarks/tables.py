@@ -451,6 +451,34 @@ def train_step() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "train_step")
 
 
+def quantized() -> str:
+    """Weights in fewer bits: memory, distance, speed."""
+    result = read("quantized")
+    num = result["num_prompts"]
+    rows = [
+        [
+            row["quantize"] or "whole",
+            row["dtype"],
+            f"{row['bytes'] / 1e6:.1f} MB",
+            f"{row['equal_answers']} of {num}",
+            f"{row['divergence']:.1e}",
+            f"{row['autoregressive_times_float32_ar']:.2f}x",
+            f"{row['window_times_float32_ar']:.2f}x",
+            str(row["num_mismatches"]),
+        ]
+        for row in result["rows"]
+    ]
+    header = ["linear layers", "the rest", "weights", "answers as in float32", "divergence"]
+    header += ["AR", "window", "mismatches"]
+    note = (
+        f"{result['model']}, {num} prompts at batch 1, block size {result['block_size']}, all in "
+        "turns in one process. Divergence: KL from the float32 model, nats per token of its own "
+        "answers. AR, window: times as fast as AR in float32, medians. Mismatches: window answers "
+        f"that are not those of AR with the same weights. torchao {result['torchao']}. Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, "quantized")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -472,6 +500,7 @@ TABLES: dict[str, Callable[[], str]] = {
         sampled_problems,
         overhead,
         train_step,
+        quantized,
     )
 }
 TABLES["multiblock_stories"] = lambda: multiblock("multiblock_stories")

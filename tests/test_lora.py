@@ -158,8 +158,8 @@ def test_targets_that_cannot_be_adapted_are_refused(targets):
 
 
 def test_four_bits_without_a_gpu_are_refused(toy):
-    with pytest.raises(ConfigError, match="--quantize 4bit needs bitsandbytes and a CUDA device"):
-        load_model(str(toy), device="cpu", quantize="4bit")
+    with pytest.raises(ConfigError, match="--quantize nf4 needs bitsandbytes and a CUDA device"):
+        load_model(str(toy), device="cpu", quantize="nf4")
 
 
 @pytest.mark.parametrize("setting", [{"lora_alpha": 8}, {"merge_adapters": True}])

@@ -23,9 +23,10 @@ from jacobi_forcing.decoding import (
     decode,
     make_strategy,
 )
-from jacobi_forcing.decoding.draft import chain
-from jacobi_forcing.decoding.gumbel import draw, gumbel, philox
-from jacobi_forcing.decoding.sampling import Sampler, truncated
+from jacobi_forcing.decoding import sampling as sampling_module
+from jacobi_forcing.decoding.draft import chain, grow
+from jacobi_forcing.decoding.gumbel import as_long, draw, gumbel, philox
+from jacobi_forcing.decoding.sampling import NOTHING, Asked, Sampler, choose, truncated
 from jacobi_forcing.decoding.strategies import branch_tokens
 from jacobi_forcing.errors import ConfigError
 
@@ -40,6 +41,9 @@ SAMPLINGS = (
     Sampling(temperature=1.0, logit_bias={7: 4.0, 8: -5.0}, bad_words=BANNED, seed=4),
     Sampling(temperature=1.0, constraint=lambda answer: ODD if sum(answer) % 3 else None, seed=5),
     Sampling(temperature=0.8, processors=[NoRepeatNGramLogitsProcessor(2)], seed=6),
+    # Drawn together with the first and the third of these.
+    Sampling(temperature=1.0, seed=2**63 + 5),
+    Sampling(temperature=1.3, top_p=0.8, min_p=0.02, seed=10),
 )
 
 
@@ -82,10 +86,87 @@ def test_noise_of_a_position_does_not_depend_on_what_it_is_asked_with():
     assert torch.equal(gumbel(5, torch.arange(20), 13), alone[:, :13])
     assert not torch.equal(gumbel(6, torch.arange(20), 50), alone)
     assert len(alone.unique()) > 990
+    seeds = [5, 2**63, 2**64 - 1, 5]
+    mixed = gumbel(torch.tensor([as_long(seed) for seed in seeds]), torch.arange(4), 50)
+    for place, seed in enumerate(seeds):
+        assert torch.equal(mixed[place], gumbel(seed, torch.tensor([place]), 50)[0])
     # Of a Gumbel number: mean 0.5772, variance pi^2 / 6.
     many = gumbel(1, torch.arange(200), 1000)
     assert abs(float(many.mean()) - 0.5772) < 0.01
     assert abs(float(many.var()) - 1.6449) < 0.03
+
+
+def asked_at_random(rng, generator, num_tokens):
+    """Make what a row of random settings, text and draft asks; its logits spread or flat."""
+    used = rng.choice(SAMPLINGS)
+    if rng.random() < 0.5:
+        used = dataclasses.replace(used, seed=rng.getrandbits(64))
+    text = [rng.randrange(2, VOCAB) for _ in range(rng.randint(2, 40))]
+    guesses = [[rng.randrange(2, VOCAB) for _ in range(rng.randint(0, 6))] for _ in range(3)]
+    limits = {"max_depth": 6, "max_branches": 2, "max_branch_tokens": 8}
+    draft = grow(chain(guesses[0]), guesses[1:], **limits)
+    logits = torch.randn(len(draft.tokens) + 1, num_tokens, generator=generator)
+    sampler = Sampler(used, 1, frozenset({EOS}))
+    return Asked(sampler, logits * rng.choice([0.3, 3, 20]), text, draft)
+
+
+@pytest.mark.parametrize("num_tokens", [VOCAB, 5000])
+def test_any_mixture_of_rows_draws_what_each_draws_alone(num_tokens, monkeypatch):
+    """Whatever is beside a row, to the bit; lots of all sizes, on one thread and on two."""
+    rng, generator = random.Random(3), torch.Generator().manual_seed(3)
+    every = [asked_at_random(rng, generator, num_tokens) for _ in range(80)]
+    alone = [choose([asked])[0].tolist() for asked in every]
+    assert [len(ids) for ids in alone] == [len(asked.draft.tokens) + 1 for asked in every]
+    greedy = [asked.logits.argmax(-1).tolist() for asked in every]
+    assert sum(ids != likeliest for ids, likeliest in zip(alone, greedy, strict=True)) > 40
+    sizes = []
+    draw_together = sampling_module._draw
+
+    def noted(some, *law):
+        sizes.append(len(some))
+        return draw_together(some, *law)
+
+    monkeypatch.setattr(sampling_module, "_draw", noted)
+    for at_once in (1 << 22, 30 * num_tokens, 1):
+        monkeypatch.setattr(sampling_module, "_AT_ONCE", at_once)
+        numbers = rng.sample(range(80), 80)
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            try:
+                found = choose([every[number] for number in numbers])
+            finally:
+                torch.set_num_threads(1)
+            assert [ids.tolist() for ids in found] == [alone[number] for number in numbers]
+    assert max(sizes) > 10
+    assert min(sizes) == 1
+
+
+def test_truncation_is_the_same_to_the_bit_in_any_batch():
+    """A vocabulary beyond what one thread takes, on two threads, in lots of every kind."""
+    scores = torch.randn(5, 70_001, generator=torch.Generator().manual_seed(1)) * 2
+    torch.set_num_threads(2)
+    try:
+        together = truncated(scores, 5000, 0.97, 1e-4)
+        for parts in ([1] * 5, [2, 3], [4, 1]):
+            apart = [truncated(part, 5000, 0.97, 1e-4) for part in scores.split(parts)]
+            assert torch.equal(together, torch.cat(apart))
+    finally:
+        torch.set_num_threads(1)
+    assert (together.isfinite().sum(-1) > 1024).all()
+
+
+def test_a_row_that_may_choose_nothing_leaves_those_beside_it_alone():
+    logits = torch.randn(3, 1, VOCAB, generator=torch.Generator().manual_seed(0))
+    settings = {"temperature": 1.0, "top_k": 9, "top_p": 0.9, "min_p": 0.01}
+    used = [Sampling(**settings, seed=seed) for seed in range(3)]
+    used[1] = dataclasses.replace(used[1], constraint=lambda answer: [])
+    every = [
+        Asked(Sampler(one, 1, frozenset({EOS})), rows, [2], chain([]))
+        for one, rows in zip(used, logits, strict=True)
+    ]
+    found = [ids.tolist() for ids in choose(every)]
+    assert found[1] == [NOTHING]
+    assert found[::2] == [choose([asked])[0].tolist() for asked in every[::2]]
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])
@@ -202,7 +283,8 @@ def test_drawn_tokens_follow_the_exact_law(settings, record_property):
     # Drafts of equal logits, place after place.
     counts = torch.zeros(num_tokens)
     for start in range(0, num_draws, 500):
-        found = sampler.choose(logits.expand(500, -1), [2] * (start + 1), chain([2] * 499))
+        text, draft = [2] * (start + 1), chain([2] * 499)
+        (found,) = choose([Asked(sampler, logits.expand(500, -1), text, draft)])
         counts += torch.bincount(found, minlength=num_tokens)
     assert int(counts.sum()) == num_draws
     limits = {"top_k": used.top_k, "top_p": used.top_p, "min_p": used.min_p}

@@ -120,3 +120,8 @@ class DecodingMachine(Machine):
     compile: bool = option(
         False, "compile the decoding step: a minute or so at first, then every step is faster"
     )
+    quantize: str = option(
+        "",
+        "hold linear layers in int8 or int4, all but the LM head; needs torchao",
+        ("", "int8", "int4"),
+    )

@@ -55,7 +55,7 @@ class TrainConfig(Machine):
         False, "save the weights with the adapters in them, and not the adapters alone"
     )
     quantize: str = option(
-        "", "hold the frozen weights in 4 bits (QLoRA); needs bitsandbytes and a GPU", ("", "4bit")
+        "", "hold the frozen weights in nf4, 4 bits (QLoRA); needs bitsandbytes, a GPU", ("", "nf4")
     )
     states: str = option(
         "recorded",

@@ -19,12 +19,12 @@ _ROUNDS = 10
 _HIGHEST = 22.9  # no noise is above: -log(-log(1 - 2^-33)) = 22.87
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int) -> list[Tensor]:
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int | Tensor) -> list[Tensor]:
     """Turn 128-bit counters into 128 random bits each.
 
     Args:
         counter: Four long tensors that broadcast to one shape, each of 32-bit words, low first.
-        seed: 64-bit key.
+        seed: 64-bit key, or a long tensor of them that broadcasts to the same shape.
 
     Returns:
         Four long tensors of 32-bit words.
@@ -48,11 +48,16 @@ def _multiply(words: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     return product >> 32 & _MASK, product & _MASK
 
 
-def gumbel(seed: int, positions: Tensor, num_tokens: int) -> Tensor:
+def as_long(seed: int) -> int:
+    """Give the number whose 64 bits, in a long tensor, are those of `seed`."""
+    return seed - (seed >> 63 << 64)
+
+
+def gumbel(seed: int | Tensor, positions: Tensor, num_tokens: int) -> Tensor:
     """Make the noise of whole vocabularies.
 
     Args:
-        seed: 64-bit integer.
+        seed: 64-bit integer, or [N] long, one (`as_long`) for every position.
         positions: [N] long, places in the sequence, the prompt counted.
         num_tokens: V.
 
@@ -60,17 +65,18 @@ def gumbel(seed: int, positions: Tensor, num_tokens: int) -> Tensor:
         [N, V] float32 of independent standard Gumbel numbers, on the device of `positions`.
     """
     quads = torch.arange(-(-num_tokens // 4), device=positions.device)
-    words = _words(seed, positions[:, None], quads[None])
+    seeds = _seeds(seed, positions)
+    words = _words(seeds[:, None], positions[:, None], quads[None])
     return _gumbel(words.flatten(1)[:, :num_tokens])
 
 
-def gumbel_at(seed: int, positions: Tensor, tokens: Tensor) -> Tensor:
+def gumbel_at(seed: int | Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
     """Make the noise of single tokens: `gumbel(seed, positions, V)[i, tokens[i]]` for [P] i."""
-    words = _words(seed, positions, tokens // 4)
+    words = _words(_seeds(seed, positions), positions, tokens // 4)
     return _gumbel(words.gather(-1, tokens[:, None] % 4)[:, 0])
 
 
-def draw(scores: Tensor, seed: int, positions: Tensor) -> Tensor:
+def draw(scores: Tensor, seed: int | Tensor, positions: Tensor) -> Tensor:
     """Draw from softmax(scores): the argmax of scores and noise.
 
     On a CPU, noise is made only for tokens that it can lift above the likeliest one. Of a real
@@ -78,7 +84,7 @@ def draw(scores: Tensor, seed: int, positions: Tensor) -> Tensor:
 
     Args:
         scores: [N, V].
-        seed: 64-bit integer.
+        seed: As for `gumbel`.
         positions: [N] long on the CPU, of the tokens to draw.
 
     Returns:
@@ -87,23 +93,31 @@ def draw(scores: Tensor, seed: int, positions: Tensor) -> Tensor:
     num_tokens = scores.shape[1]
     if scores.is_cuda:  # choosing tokens would wait for the device, which makes them all in no time
         return (scores + gumbel(seed, positions.to(scores.device), num_tokens)).argmax(-1)
-    device, scores = scores.device, scores.cpu()
+    device, scores, seeds = scores.device, scores.cpu(), _seeds(seed, positions)
     likeliest = scores.argmax(-1, keepdim=True)
-    reached = scores.gather(-1, likeliest)[:, 0] + gumbel_at(seed, positions, likeliest[:, 0])
+    reached = scores.gather(-1, likeliest)[:, 0] + gumbel_at(seeds, positions, likeliest[:, 0])
     can_win = scores >= (reached - _HIGHEST)[:, None]
     if 4 * int(can_win.sum()) > scores.numel():  # alone, a token costs as much as four neighbours
-        noisy = scores + gumbel(seed, positions, num_tokens)
+        noisy = scores + gumbel(seeds, positions, num_tokens)
     else:
         rows, tokens = can_win.nonzero(as_tuple=True)
         noisy = torch.full_like(scores, -torch.inf)
-        noisy[rows, tokens] = scores[rows, tokens] + gumbel_at(seed, positions[rows], tokens)
+        noise = gumbel_at(seeds[rows], positions[rows], tokens)
+        noisy[rows, tokens] = scores[rows, tokens] + noise
     return noisy.argmax(-1).to(device)
 
 
-def _words(seed: int, positions: Tensor, quads: Tensor) -> Tensor:
+def _seeds(seed: int | Tensor, positions: Tensor) -> Tensor:
+    """Give [N] long seeds, one for every position, where the positions are."""
+    if isinstance(seed, Tensor):
+        return seed.to(positions.device)
+    return torch.full_like(positions, as_long(seed))
+
+
+def _words(seeds: Tensor, positions: Tensor, quads: Tensor) -> Tensor:
     """Give the random words of four neighbouring tokens in a last dimension of 4."""
     zero = torch.zeros_like(positions)
-    return torch.stack(philox((quads, positions & _MASK, positions >> 32, zero), seed), dim=-1)
+    return torch.stack(philox((quads, positions & _MASK, positions >> 32, zero), seeds), dim=-1)
 
 
 def _gumbel(words: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from jacobi_forcing.config import DecoderConfig, check
 from jacobi_forcing.decoding.draft import Draft, Settled, chain, settle
 from jacobi_forcing.decoding.events import Finished, Forward
-from jacobi_forcing.decoding.sampling import GREEDY, NOTHING, Sampler, Sampling
+from jacobi_forcing.decoding.sampling import GREEDY, NOTHING, Asked, Sampler, Sampling, choose
 from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.decoding.strategies import Strategy
 from jacobi_forcing.decoding.width import FullWidth, Width
@@ -346,10 +346,13 @@ def _choose(rows: list[_Row], logits: Tensor) -> list[list[int]]:
         Per row, 1 + nodes ids.
     """
     choices = logits.argmax(-1)
-    for number, row in enumerate(rows):
-        if row.sampler is not None:
-            own = slice(-len(row.draft.tokens) - 1, None)
-            choices[number, own] = row.sampler.choose(logits[number, own], row.ids, row.draft)
+    asked = {
+        number: Asked(row.sampler, logits[number, -len(row.draft.tokens) - 1 :], row.ids, row.draft)
+        for number, row in enumerate(rows)
+        if row.sampler is not None
+    }
+    for number, found in zip(asked, choose(list(asked.values())), strict=True):
+        choices[number, -len(found) :] = found
     every = choices.tolist()  # the step's only wait for the device
     return [one[-len(row.draft.tokens) - 1 :] for row, one in zip(rows, every, strict=True)]
 

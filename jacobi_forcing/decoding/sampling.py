@@ -7,15 +7,16 @@ Order and meaning follow transformers' `generate`; presence and frequency penalt
 follow OpenAI's (answer tokens only). Shapes: N = nodes of the draft, V = vocabulary.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from jacobi_forcing.config import SamplingConfig, check
 from jacobi_forcing.decoding.draft import Draft
-from jacobi_forcing.decoding.gumbel import draw
+from jacobi_forcing.decoding.gumbel import as_long, draw
 
 # From the answer's ids so far to the ids allowed next; None allows all. Also asked about drafts,
 # which may break its own rules: what it says of those never matters.
@@ -26,6 +27,7 @@ Processor = Callable[[Tensor, Tensor], Tensor]
 
 
 _FEW = 1024  # tokens that hold all of a nucleus, but for flat distributions
+_AT_ONCE = 1 << 22  # logits of requests that are drawn together: 16 MiB
 NOTHING = -1  # the choice where every token is forbidden; no draft holds it
 
 
@@ -62,15 +64,16 @@ GREEDY = Sampling()
 
 
 class Sampler:
-    """Chooses one request's tokens."""
+    """What decides one request's tokens, beside the text."""
 
     def __init__(self, settings: Sampling, num_prompt: int, eos_ids: frozenset[int]):
         self.settings = settings
         self.num_prompt = num_prompt
         self.eos_ids = sorted(eos_ids)
+        self.reads_text = not replace(settings, temperature=0.0).is_plain
 
-    def choose(self, logits: Tensor, text: Sequence[int], draft: Draft) -> Tensor:
-        """Choose behind the committed text and behind each node of a draft.
+    def scores(self, logits: Tensor, text: Sequence[int], draft: Draft) -> Tensor:
+        """Apply what depends on the text.
 
         Args:
             logits: [N + 1, V], of the committed text and of each node; not changed.
@@ -78,20 +81,13 @@ class Sampler:
             draft: N nodes.
 
         Returns:
-            [N + 1] long; NOTHING where every token is forbidden.
+            [N + 1, V] float.
         """
-        used, ways = self.settings, [[], *(draft.way(n) for n in range(len(draft.tokens)))]
+        if not self.reads_text:
+            return logits.float()
+        ways = [[], *(draft.way(n) for n in range(len(draft.tokens)))]
         ways = [[draft.tokens[node] for node in way] for way in ways]
-        scores = self._processed(logits.float().clone(), text, ways)
-        highest = scores.amax(-1, keepdim=True)
-        nothing = highest[:, 0] == -torch.inf
-        if used.temperature == 0:
-            return scores.argmax(-1).masked_fill(nothing, NOTHING)
-        # Off the highest first: else a tiny temperature would make several of them infinite.
-        scores = (scores - highest) / used.temperature
-        scores = truncated(scores, used.top_k, used.top_p, used.min_p)
-        positions = len(text) + torch.tensor([len(way) for way in ways])
-        return draw(scores, used.seed, positions).masked_fill(nothing, NOTHING)
+        return self._processed(logits.float().clone(), text, ways)
 
     def _processed(self, scores: Tensor, text: Sequence[int], ways: list[list[int]]) -> Tensor:
         """Apply what depends on the text, to [N + 1, V] scores in place."""
@@ -131,6 +127,70 @@ class Sampler:
                 allowed = torch.tensor(allowed, dtype=torch.long)
             mask[allowed.to(scores.device)] = False
             scores.masked_fill_(mask, -torch.inf)
+
+
+class Asked(NamedTuple):
+    """One request's part in a forward: what to choose behind."""
+
+    sampler: Sampler
+    logits: Tensor  # [N + 1, V], of the committed text and of each node; not changed
+    text: Sequence[int]  # prompt and committed ids
+    draft: Draft  # N nodes
+
+
+def choose(every: Sequence[Asked]) -> list[Tensor]:
+    """Choose behind every committed text and behind each node of its draft.
+
+    Requests of one temperature and truncation are drawn together. All that is done to logits is
+    done to each [V] by itself, and noise is a function of seed and position, so that a request's
+    tokens do not depend on those beside it.
+
+    Returns:
+        Per request, [N + 1] long; NOTHING where every token is forbidden.
+    """
+    alike: dict[tuple, list[int]] = {}
+    for number, asked in enumerate(every):
+        used = asked.sampler.settings
+        law = (used.temperature, used.top_k, used.top_p, used.min_p)
+        alike.setdefault(law, []).append(number)
+    found = {}
+    for law, numbers in alike.items():
+        for some in _lots(every, numbers):
+            ids = _draw([every[number] for number in some], *law)
+            found |= zip(some, ids.split([len(every[n].logits) for n in some]), strict=True)
+    return [found[number] for number in range(len(every))]
+
+
+def _lots(every: Sequence[Asked], numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Part requests, so that not too many logits are copied at once; one is never parted."""
+    lot, size = [], 0
+    for number in numbers:
+        more = every[number].logits.numel()
+        if lot and size + more > _AT_ONCE:
+            yield lot
+            lot, size = [], 0
+        lot.append(number)
+        size += more
+    yield lot
+
+
+def _draw(
+    every: Sequence[Asked], temperature: float, top_k: int, top_p: float, min_p: float
+) -> Tensor:
+    """Choose for requests that share these settings; [sum of N + 1] long, one behind the other."""
+    scores = torch.cat([one.sampler.scores(*one[1:]) for one in every])
+    highest = scores.amax(-1, keepdim=True)
+    nothing = highest[:, 0] == -torch.inf
+    if temperature == 0:
+        return scores.argmax(-1).masked_fill(nothing, NOTHING)
+    # Off the highest first: else a tiny temperature would make several of them infinite.
+    scores = truncated((scores - highest) / temperature, top_k, top_p, min_p)
+    seeds, positions = [], []
+    for one in every:
+        seeds += [as_long(one.sampler.settings.seed)] * len(one.logits)
+        positions += [len(one.text), *(len(one.text) + d + 1 for d in one.draft.depths())]
+    found = draw(scores, torch.tensor(seeds), torch.tensor(positions))
+    return found.masked_fill(nothing, NOTHING)
 
 
 def _counts(scores: Tensor, text: Sequence[int], ways: list[list[int]]) -> Tensor:
@@ -203,4 +263,5 @@ def _edge(ordered: Tensor, total: Tensor, top_p: float) -> tuple[Tensor, Tensor]
     """Give the edge [n, 1] among falling scores [n, K], and [n] whether it may lie behind them."""
     probs = (ordered - total).exp()
     inside = probs.cumsum(-1) - probs < top_p
-    return ordered.gather(-1, inside.sum(-1, keepdim=True) - 1), inside[:, -1]
+    num_inside = inside.sum(-1, keepdim=True).clamp(min=1)  # 0 where every token is forbidden
+    return ordered.gather(-1, num_inside - 1), inside[:, -1]

@@ -23,6 +23,7 @@ class CausalLM:
     eos_ids: frozenset[int]
     pad_id: int
     step: Any = None  # its compiled decoding step (`models.compiled`), where it was asked for
+    float_fingerprint: str = ""  # of the weights before they were quantized, where they were
 
     @property
     def config(self):
@@ -66,8 +67,11 @@ class CausalLM:
     def weights_fingerprint(self, dtype: torch.dtype | None = None) -> str:
         """Hash some of every weight: any training changes it, and it is quick for any size.
 
-        `dtype` rounds them first, as they would be if they had been loaded in that type.
+        `dtype` rounds them first, as they would be if they had been loaded in that type. Quantized
+        weights have the hash of those that they were made of.
         """
+        if self.float_fingerprint:
+            return self.float_fingerprint
         digest = hashlib.sha256()
         for name, weight in self.network.named_parameters():
             some = weight.detach().flatten()[-64:].to(dtype or weight.dtype).float().cpu()

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,18 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    BitsAndBytesConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
+from jacobi_forcing.config import check
 from jacobi_forcing.errors import ConfigError, JacobiForcingError, ModelError
 from jacobi_forcing.models import adapters
 from jacobi_forcing.models.causal_lm import CausalLM, refuse_by_config, wrap
 from jacobi_forcing.models.compiled import CompiledStep
 from jacobi_forcing.models.probe import probe
+from jacobi_forcing.models.quantized import WEIGHT_ONLY, check_kind, loading_options, quantized
 
 BUNDLED = {
     name: Path(__file__).parent.parent / "bundled" / name for name in ("tiny-base", "tiny-forced")
@@ -54,7 +54,8 @@ def load_model(
         trust_remote_code: Run model code from the checkpoint; off unless asked for.
         probed: Check with a few forwards that drafts change nothing (`models.probe`). They are
             longer than the model's attention window: seconds for a large model on a CPU.
-        quantize: `4bit` holds the weights in 4 bits, for adapters to be trained beside them.
+        quantize: Numbers that linear layers hold (`models.quantized`): `int8` or `int4` to decode
+            with, `nf4` for adapters to be trained beside them.
         compile: Compile the decoding step when it is first run: that takes from half a minute on,
             and every step is faster. A model that does not compile decodes eager, and a log line
             says why.
@@ -63,17 +64,23 @@ def load_model(
         ModelError: Nothing readable is there, weights are missing, the model has no end-of-sequence
             token, its state cannot be rolled back (state-space and linear-attention models), the
             probe finds other logits, or adapters belong to another base.
-        ConfigError: No such device, or a package is missing that adapters or `quantize` need.
+        ConfigError: No such device, a package is missing that adapters or `quantize` need, or the
+            model has layers that `quantize` is not for.
     """
+    check_kind(quantize)
     path = _path(name)
     device = _usable_device(device)
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
     options = {"trust_remote_code": trust_remote_code}
+    first = "cpu" if quantize in WEIGHT_ONLY else device  # a GPU need not hold the weights whole
     if adapters.is_adapter(Path(path)):
-        model = _load_adapted(name, Path(path), dtype, device, options)
+        check(quantize != "nf4", f"{name}: holds adapters; train beside their base, or merge them.")
+        model = _load_adapted(name, Path(path), dtype, first, options)
     else:
-        model = _load_whole(name, path, dtype, device, options | _quantization(quantize, device))
+        model = _load_whole(name, path, dtype, first, options | loading_options(quantize, device))
+    if quantize in WEIGHT_ONLY:
+        model = quantized(model, quantize, device)
     if probed:
         probe(model)
     return dataclasses.replace(model, step=CompiledStep(model)) if compile else model
@@ -128,25 +135,6 @@ def _own_dtype(name: str) -> torch.dtype:
     if adapters.is_adapter(path):
         return _own_dtype(adapters.read_base(name, path).model)
     return AutoConfig.from_pretrained(str(path)).dtype or torch.float32
-
-
-def _quantization(quantize: str, device: str) -> dict[str, Any]:
-    """Make the options of `from_pretrained` that hold weights in 4 bits; none if not asked for."""
-    if not quantize:
-        return {}
-    if find_spec("bitsandbytes") is None or not device.startswith("cuda"):
-        missing = "bitsandbytes is not installed" if device.startswith("cuda") else "there is none"
-        raise ConfigError(
-            f"--quantize {quantize} needs bitsandbytes and a CUDA device, but {missing}. Leave it "
-            "out, and train adapters beside whole weights."
-        )
-    config = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

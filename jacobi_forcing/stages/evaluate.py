@@ -89,7 +89,9 @@ def _texts(config: EvaluateConfig) -> _Task:
     """Judge by how likely the original finds the texts, and how little they repeat themselves."""
     model = open_model(config)
     check_block_size(config, model)
-    original = open_model(replace(config, model=config.original)) if config.original else model
+    original = model
+    if config.original:  # it judges, with its weights as they are
+        original = open_model(replace(config, model=config.original, quantize=""))
     if tokenizer_fingerprint(original.tokenizer) != tokenizer_fingerprint(model.tokenizer):
         raise ConfigError(
             f"--original {config.original} has another tokenizer than {config.model}, so it cannot "

@@ -21,15 +21,15 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def open_model(config, quantize: str = "") -> CausalLM:
-    """Load `config.model` as its machine settings say; `quantize` as for `load_model`."""
+def open_model(config) -> CausalLM:
+    """Load `config.model` as its machine settings say."""
     set_threads(config.threads)
     return load_model(
         config.model,
         device=config.device,
         dtype=config.dtype,
         trust_remote_code=config.trust_remote_code,
-        quantize=quantize,
+        quantize=config.quantize,
         compile=isinstance(config, DecodingMachine) and config.compile,
     )
 

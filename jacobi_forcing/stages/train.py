@@ -69,7 +69,7 @@ def run(config: TrainConfig) -> Path:
 def _run(config: TrainConfig, processes: PartialState) -> Path:
     out = Path(config.out)
     check_installed(config)
-    model = open_model(config, config.quantize)
+    model = open_model(config)
     manifest = read_packed_manifest(config.packed)
     _check_fit(config, model, manifest)
     sequences = read_packed(config.packed, manifest["block_size"])
@@ -164,7 +164,7 @@ def _original(
     if not config.frozen_model:
         copied = copy.deepcopy(model.network)
         return wrap(config.model, copied.eval().requires_grad_(False), model.tokenizer)
-    original = open_model(dataclasses.replace(config, model=config.frozen_model))
+    original = open_model(dataclasses.replace(config, model=config.frozen_model, quantize=""))
     if tokenizer_fingerprint(original.tokenizer) != tokenizer_fingerprint(model.tokenizer):
         raise ConfigError(
             f"--frozen-model {config.frozen_model} has another tokenizer than {config.model}, so "

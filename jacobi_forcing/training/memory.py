@@ -137,7 +137,7 @@ def _advice(found: Estimate, config: TrainConfig) -> str:
             return (
                 "Most is the model itself: train adapters (--lora-rank 16), or shard it (--fsdp)."
             )
-        return "Most is the model itself: hold it in --dtype bfloat16, or take --quantize 4bit."
+        return "Most is the model itself: hold it in --dtype bfloat16, or take --quantize nf4."
     if found.logits > found.activations + found.masks:
         return "Lower --loss-chunk-tokens."
     if found.activations > found.masks and not config.gradient_checkpointing:
