@@ -8,11 +8,11 @@ was seen to say there:
     place      0    1    2    3    4    5
     guesses         9   41   12    8    7      the text is 9 41 3 12 8 ...
     right?          +    +    -    -    -
-    choice     =    =    =    ?    ?    ?      right, right but shifted (8 for 12), or something else
+    choice     =    =    =    ?    ?    ?      right, right but shifted (8 for 12), or neither
 
 What decides it, among what a draft tells: how many wrong guesses stand before, whether the guess at
-the choice's own place is right, and what the choice before it was. Not how wide the draft is. So the
-same table serves a wide draft, whose far places have been refined while they came nearer, and a
+the choice's own place is right, and what the choice before it was; not how wide the draft is. So
+one table serves a wide draft, whose far places have been refined while they came nearer, and a
 narrow one, whose places enter as noise right behind the text: cutting the wide draft's acceptance
 off at the narrow width would take the second for the first (a quarter too much at width 3).
 Shifted words are what recycling lives off, so a pool finds in an imitated state what it would find
