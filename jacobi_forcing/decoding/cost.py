@@ -19,10 +19,9 @@ from jacobi_forcing.models import CausalLM, make_forward
 
 logger = logging.getLogger(__name__)
 
-_FREE = (
-    1.1  # a width costs nothing, in words, while its forward takes at most this many times one's
-)
-_MOST_REPEATS = 15
+_FREE = 1.1  # a width is called free while its forward takes at most this many times one's
+_MOST_TURNS = 8
+_IN_A_ROW = 3  # times that a shape is timed in a turn, behind one run that is not
 
 
 class Shape(NamedTuple):
@@ -134,7 +133,10 @@ def measure_curve(
     seconds: float,
     on_turn: Callable[[float], None] = lambda _: None,
 ) -> Curve:
-    """Time shapes in turns, at least twice each, for about so many seconds; take medians.
+    """Time shapes in turns, two at least, for about so many seconds; take medians.
+
+    A decode runs forwards of one shape one after the other, so that is what is timed: the first
+    behind another shape finds caches that are full of that one's, and takes up to twice as long.
 
     A shape that does not fit into memory is left out, and all wider ones with as many rows; one
     log line says so.
@@ -150,18 +152,19 @@ def measure_curve(
     order = sorted(kinds, key=lambda kind: (kind[1], kind[0].num_rows, kind[0].width))
     found: dict[tuple[Shape, bool], list[float]] = {kind: [] for kind in order}
     start = time.perf_counter()
-    for turn in range(_MOST_REPEATS + 1):
+    for turn in range(_MOST_TURNS + 1):
+        runs = 1 + _IN_A_ROW * (turn > 0)
         for kind in [kind for kind in order if kind in found]:
             if kind not in found:  # left out in this very turn
                 continue
             shape, is_prefill = kind
             try:
-                took = clock.seconds(shape, 1 if is_prefill else None)
+                took = [clock.seconds(shape, 1 if is_prefill else None) for _ in range(runs)]
             except (RuntimeError, MemoryError) as error:
                 _leave_out(found, kind, error)
                 continue
-            if turn:  # the first is the warm-up
-                found[kind].append(took)
+            if turn:  # the first turn is the warm-up
+                found[kind] += took[1:]
             used = (time.perf_counter() - start) / seconds
             on_turn(min(used, 1.0))
         if turn >= 2 and time.perf_counter() - start > seconds:

@@ -25,7 +25,7 @@ from jacobi_forcing.decoding.strategies import branch_tokens
 _BRANCHES = ((0, 0), (1, 8), (4, 4), (4, 8), (4, 16), (8, 16))  # pool_size, branch_tokens
 _FEW_BRANCHES = ((0, 0), (4, 8))  # where a window does as well
 _NEAR = 0.85  # of the best prediction: errors are about as large as the difference
-_MOST_TOKENS = 2000  # of answers, for one prediction
+_MOST_TOKENS = 1000  # of answers, for one prediction
 
 
 class Prediction(NamedTuple):

@@ -144,9 +144,9 @@ def _charts(result: dict[str, Any]) -> Iterable[str]:
         yield draw(curve, axis, {free: f"free up to {free}"})
         speeds = Chart(
             f"Tokens per second, {of}",
-            "predicted, of the best decoder of each kind over its block size; points: measured; "
-            "dashed: AR as measured",
-            _speeds(result, rows),
+            "predicted, of the fastest decoder of each block size; circles: measured; dashed: AR "
+            "as measured",
+            {"predicted": _speeds(result, rows)},
             limit=chosen["tried"][0]["measured_tokens_per_second"],
             from_zero=True,
             points=_measured(chosen),
@@ -175,17 +175,15 @@ def _milliseconds(result: dict[str, Any], num_rows: int) -> dict[str, list[Point
     return {name: sorted(points) for name, points in found.items()}
 
 
-def _speeds(result: dict[str, Any], rows: str) -> dict[str, list[Point]]:
-    """Give the best prediction of every kind of decoder by block size."""
-    best: dict[str, dict[int, float]] = {}
+def _speeds(result: dict[str, Any], rows: str) -> list[Point]:
+    """Give the best prediction for every block size."""
+    best: dict[int, float] = {}
     for one in result["predictions"][rows]:
-        decoder = one["decoder"]
+        decoder, speed = one["decoder"], one["tokens_per_second"]
         if decoder["strategy"] in _DRAFTING:
-            name = decoder["strategy"] + ", recycling" * (decoder["pool_size"] > 0)
-            sizes = best.setdefault(name, {})
-            size, speed = decoder["block_size"], one["tokens_per_second"]
-            sizes[size] = max(speed, sizes.get(size, 0.0))
-    return {name: sorted(sizes.items()) for name, sizes in best.items()}
+            size = decoder["block_size"]
+            best[size] = max(speed, best.get(size, 0.0))
+    return sorted(best.items())
 
 
 def _measured(chosen: dict[str, Any]) -> list[Point]:

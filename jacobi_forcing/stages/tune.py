@@ -277,7 +277,7 @@ class _Runner:
 
     def loop_cost(self, curve: Curve) -> LoopCost:
         """Find what the loop costs beside forwards, from decodes whose forwards are known."""
-        prompts = self.prompts[: max(2 * self.num_rows, 4)]
+        prompts = self.prompts[: 2 * self.num_rows]
         width = min(_PLAIN.block_size, curve.widest(self.num_rows))
         timed = []
         for decoder in (AUTOREGRESSIVE, _PLAIN, _RECYCLING):
@@ -285,12 +285,12 @@ class _Runner:
                 decoder = DecoderConfig(**asdict(decoder) | {"block_size": max(2, width)})
             steps = self._steps(decoder, prompts)  # a warm-up too
             seconds = []
-            for _ in range(3):
+            for _ in range(2):
                 start = time.perf_counter()
                 self.run(decoder, prompts)
                 seconds.append(time.perf_counter() - start)
             forwards = list(together(steps, self.num_rows))
-            timed.append((forwards, decoder.branch_tokens > 0, statistics.median(seconds)))
+            timed.append((forwards, decoder.pool_size > 0, min(seconds)))
         return fit_loop_cost(curve, timed)
 
     def _steps(self, decoder: DecoderConfig, prompts: Sequence[Sequence[int]]) -> list[list[Step]]:
@@ -315,16 +315,22 @@ class _Runner:
     def tried(
         self, predictions: Sequence[Prediction], watch: _Stopwatch, end: float
     ) -> list[_Tried]:
-        """Decode with each in turns until the time is used, twice at least."""
+        """Decode with each in turns until the time is used, twice at least.
+
+        Requests are as many as the predictions give time for, and twice the rows at least.
+        """
+        num_tokens = sum(len(text.answer) for text in self.read.texts) / len(self.read.texts)
+        seconds = 2 * sum(num_tokens / one.tokens_per_second for one in predictions)  # of a request
+        prompts = self.prompts[: max(int(watch.left(end) / seconds), 2 * self.num_rows)]
         speeds: list[list[float]] = [[] for _ in predictions]
         last: list[Decoded] = [None] * len(predictions)
         for turn in count():
             for number in _in_turns(len(predictions), turn):
                 start = time.perf_counter()
-                last[number] = self.run(predictions[number].decoder, self.prompts)
+                last[number] = self.run(predictions[number].decoder, prompts)
                 seconds = time.perf_counter() - start
                 speeds[number].append(last[number].num_tokens / seconds)
-            if turn >= 1 and (not watch.left(end) or turn + 1 == _MOST_TURNS):
+            if turn and (watch.left(end) < seconds * len(prompts) / 2 or turn + 1 == _MOST_TURNS):
                 break
         right = last[0].answers  # AR's
         return [
