@@ -93,7 +93,7 @@ def run(config: TuneConfig) -> dict[str, Any]:
     place = Path(config.out) if config.out else default_place(config.model)
     _check_writable(place, config)
     model = open_model(config)
-    prompts = _prompts(config, model)
+    prompts = load_prompts(config, model)
     with progress_bar("tune", 100) as bar:
         watch = _Stopwatch(config.seconds, bar)
         read = _read(config, model, prompts, watch)
@@ -126,7 +126,7 @@ def _check_writable(place: Path, config: TuneConfig) -> None:
         raise ConfigError(f"{place}: {folder} cannot be written to. {hint}")
 
 
-def _prompts(config: TuneConfig, model: CausalLM) -> list[list[int]]:
+def load_prompts(config: TuneConfig, model: CausalLM) -> list[list[int]]:
     """Read prompts, or sample them from the model."""
     source = config.prompts or ("bundled:24" if config.model in BUNDLED else "self:24")
     if source.startswith("self:"):
