@@ -134,9 +134,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     facts = {"turns": args.turns, "widest": args.widest, "seconds": args.seconds}
     save(args.name, rows, **facts)
-    print(
-        json.dumps({f"{r['model']} x {r['num_rows']}": round(r["part_of_best"], 3) for r in rows})
-    )
+    parts = {f"{row['model']} x {row['num_rows']}": row["part_of_best"] for row in rows}
+    print(json.dumps({name: round(part, 3) for name, part in parts.items()}))
 
 
 if __name__ == "__main__":

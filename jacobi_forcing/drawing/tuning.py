@@ -88,7 +88,7 @@ def why(result: dict[str, Any], rows: str) -> str:
         )
     settled, faster = chosen["measured_tokens_per_forward"], chosen["times_ar"]
     return (
-        f"{subject}, because it settles {settled:.2f} tokens per forward and a forward takes "
+        f"{subject}, because it settles {settled:.2f} tokens per forward and a step takes "
         f"{settled / faster:.2f} times as long as AR's: {faster:.2f} times AR's tokens per second."
     )
 
@@ -134,12 +134,14 @@ def _charts(result: dict[str, Any]) -> Iterable[str]:
     for rows, chosen in result["chosen"].items():
         free = result["free_width"][rows]
         of = f"{rows} row{'s' * (rows != '1')}"
+        by_context = _milliseconds(result, int(rows))
         curve = Chart(
             f"Milliseconds per forward, {of}",
-            "over tokens per row, by context; dotted: the widest that costs at most 10 % more "
-            "than one token",
-            _milliseconds(result, int(rows)),
+            f"over tokens per row, behind {' / '.join(by_context)} tokens; dotted: the widest that "
+            "costs at most 10 % more than one token",
+            {f"behind {context} tokens": points for context, points in by_context.items()},
             from_zero=True,
+            is_named=False,
         )
         yield draw(curve, axis, {free: f"free up to {free}"})
         speeds = Chart(
@@ -166,12 +168,13 @@ def _charts(result: dict[str, Any]) -> Iterable[str]:
 
 
 def _milliseconds(result: dict[str, Any], num_rows: int) -> dict[str, list[Point]]:
-    """Give the curve of each context."""
+    """Give the curve behind each context."""
     found: dict[str, list[Point]] = {}
     for row in result["curve"]:
         if row["num_rows"] == num_rows:
-            name = f"context {row['context_tokens']}"
-            found.setdefault(name, []).append((row["width"], 1000 * row["seconds"]))
+            found.setdefault(str(row["context_tokens"]), []).append(
+                (row["width"], 1000 * row["seconds"])
+            )
     return {name: sorted(points) for name, points in found.items()}
 
 
