@@ -447,9 +447,9 @@ def tune_check() -> str:
     header += ["largest error of what was tried", "the same, against AR"]
     header += ["median error of all, against AR"]
     note = (
-        f"Best of all: the fastest of {result['rows'][0]['num_candidates']} decoders, each run for "
-        f"real, median of {result['turns']} turns; the best of so many has luck in it. Errors are "
-        "of predicted tokens per second; against AR means as ratios to AR's, so that a machine "
+        f"Best of all: of {result['rows'][0]['num_candidates']} decoders, each run for real, the "
+        "fastest few were run again beside the chosen one, for five times as many turns. Errors "
+        "are of predicted tokens per second; against AR means as ratios to AR's, so that a machine "
         "that is slower at another minute does not count. Source: "
     )
     return markdown(header, rows) + "\n\n" + note + source(result, "tune_check")

@@ -51,7 +51,7 @@ def chosen_table(result: dict[str, Any]) -> Table:
     names = ("rows", "decoder", "tokens/\nforward", "predicted\ntokens/s", "measured\ntokens/s")
     table = Table(*names, "against\nAR", title="Tried, in turns; * is what was chosen")
     for rows, chosen in result["chosen"].items():
-        for one in sorted(chosen["tried"], key=lambda o: -o["measured_tokens_per_second"]):
+        for one in sorted(chosen["tried"], key=lambda o: -o["times_ar"]):
             is_best = one["decoder"] == chosen["decoder"]
             name = decoder_name(one["decoder"])
             table.add_row(rows, name + " *" * is_best, *_figures(one), style="bold" * is_best)
@@ -115,7 +115,7 @@ def _tried_table(result: dict[str, Any]) -> str:
     head = "".join(f"<th>{name}</th>" for name in names)
     body = []
     for rows, chosen in result["chosen"].items():
-        for one in sorted(chosen["tried"], key=lambda o: -o["measured_tokens_per_second"]):
+        for one in sorted(chosen["tried"], key=lambda o: -o["times_ar"]):
             settled, predicted, measured, times = _figures(one)
             off = one["tokens_per_second"] / one["measured_tokens_per_second"] - 1
             cells = (settled, predicted, measured, f"{off:+.0%}", times)
@@ -172,9 +172,8 @@ def _milliseconds(result: dict[str, Any], num_rows: int) -> dict[str, list[Point
     found: dict[str, list[Point]] = {}
     for row in result["curve"]:
         if row["num_rows"] == num_rows:
-            found.setdefault(str(row["context_tokens"]), []).append(
-                (row["width"], 1000 * row["seconds"])
-            )
+            points = found.setdefault(str(row["context_tokens"]), [])
+            points.append((row["width"], 1000 * row["seconds"]))
     return {name: sorted(points) for name, points in found.items()}
 
 

@@ -1,12 +1,12 @@
 """tune: measure this machine, predict every decoder's speed on the user's prompts, try the best."""
 
-import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import count, cycle
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -40,7 +40,7 @@ from jacobi_forcing.progress import progress_bar
 from jacobi_forcing.stages.machine import lasting_name, open_model
 
 _PLACES = 16  # of a draft, whose acceptance is shown
-_MOST_TURNS = 9  # of trying finalists
+_LEAST_TURNS, _MOST_TURNS = 3, 9  # of trying finalists
 # What is left beside the forward is found from these, and from AR.
 _PLAIN = DecoderConfig(strategy="window", block_size=16, pool_size=0)
 _RECYCLING = DecoderConfig(strategy="window", block_size=16, pool_size=4, branch_tokens=8)
@@ -79,6 +79,7 @@ class _Tried(NamedTuple):
 
     prediction: Prediction
     tokens_per_second: float
+    times_ar: float  # median over turns of the ratio to AR in the same turn
     tokens_per_forward: float
     num_mismatches: int  # answers that are not AR's
 
@@ -94,6 +95,8 @@ def run(config: TuneConfig) -> dict[str, Any]:
     _check_writable(place, config)
     model = open_model(config)
     prompts = load_prompts(config, model)
+    if model.step is not None:
+        _compile(config, model, prompts[0])
     with progress_bar("tune", 100) as bar:
         watch = _Stopwatch(config.seconds, bar)
         read = _read(config, model, prompts, watch)
@@ -118,12 +121,15 @@ def run(config: TuneConfig) -> dict[str, Any]:
 
 def _check_writable(place: Path, config: TuneConfig) -> None:
     """Raise ConfigError where the result could not be written: before the work, not after."""
-    folder = place.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=place.parent):
+            pass
+    except OSError as error:
         hint = "Give another file." if config.out else "Say with --out FILE.json where it goes."
-        raise ConfigError(f"{place}: {folder} cannot be written to. {hint}")
+        raise ConfigError(
+            f"{place}: {place.parent} cannot be written to: {error.strerror}. {hint}"
+        ) from error
 
 
 def load_prompts(config: TuneConfig, model: CausalLM) -> list[list[int]]:
@@ -148,6 +154,15 @@ def load_prompts(config: TuneConfig, model: CausalLM) -> list[list[int]]:
 
 def _widest(config: TuneConfig, model: CausalLM) -> int:
     return min(config.widest, max(model.context_tokens // 2, 1))
+
+
+def _compile(config: TuneConfig, model: CausalLM, prompt: list[int]) -> None:
+    """Decode a little, so that compiling is not inside the time; one row is a graph of its own."""
+    for num_rows in {1, config.batch_size}:
+        for decoder in (AUTOREGRESSIVE, _RECYCLING):
+            most = min(8, model.context_tokens - len(prompt))
+            prompts = [prompt] * num_rows
+            decode_all(model, prompts, decoder, max_new_tokens=most, batch_size=num_rows)
 
 
 def _read(
@@ -201,7 +216,7 @@ def _measure(config: TuneConfig, model: CausalLM, read: _Read, watch: _Stopwatch
         clock,
         shapes,
         prefills,
-        seconds=watch.left(0.45),
+        seconds=max(watch.left(0.45), 1.0),
         on_turn=lambda part: watch.show(0.2 + 0.25 * part, "time forwards"),
     )
 
@@ -248,7 +263,7 @@ def _choose(
         cost = runner.loop_cost(curve)
         predictions = predictor.all(num_rows, _widest(config, model), cost)
         tried = runner.tried(finalists(predictions), watch, end)
-        best = max(tried, key=lambda one: one.tokens_per_second)
+        best = max(tried, key=lambda one: one.times_ar)
         key = str(num_rows)
         found["free_width"][key] = curve.free_width(num_rows)
         found["loop"][key] = cost._asdict()
@@ -315,12 +330,14 @@ class _Runner:
     def tried(
         self, predictions: Sequence[Prediction], watch: _Stopwatch, end: float
     ) -> list[_Tried]:
-        """Decode with each in turns until the time is used, twice at least.
+        """Decode with each in turns until the time is used, three times at least.
 
         Requests are as many as the predictions give time for, and twice the rows at least.
         """
         num_tokens = sum(len(text.answer) for text in self.read.texts) / len(self.read.texts)
-        seconds = 2 * sum(num_tokens / one.tokens_per_second for one in predictions)  # of a request
+        seconds = _LEAST_TURNS * sum(
+            num_tokens / one.tokens_per_second for one in predictions
+        )  # of a request
         prompts = self.prompts[: max(int(watch.left(end) / seconds), 2 * self.num_rows)]
         speeds: list[list[float]] = [[] for _ in predictions]
         last: list[Decoded] = [None] * len(predictions)
@@ -330,13 +347,15 @@ class _Runner:
                 last[number] = self.run(predictions[number].decoder, prompts)
                 seconds = time.perf_counter() - start
                 speeds[number].append(last[number].num_tokens / seconds)
-            if turn and (watch.left(end) < seconds * len(prompts) / 2 or turn + 1 == _MOST_TURNS):
+            has_time = watch.left(end) > seconds * len(prompts) / _LEAST_TURNS
+            if turn + 1 == _MOST_TURNS or (turn + 1 >= _LEAST_TURNS and not has_time):
                 break
         right = last[0].answers  # AR's
         return [
             _Tried(
                 prediction,
                 statistics.median(speed),
+                statistics.median(a / b for a, b in zip(speed, speeds[0], strict=True)),
                 decoded.tokens_per_forward,
                 sum(a != b for a, b in zip(decoded.answers, right, strict=True)),
             )
@@ -371,14 +390,13 @@ def _best_of_size(predictions: Sequence[Prediction]) -> list[Prediction]:
 
 
 def _chosen(best: _Tried, tried: Sequence[_Tried]) -> dict[str, Any]:
-    """Describe a choice beside all that was tried; AR is the first."""
-    ar = tried[0]
+    """Describe a choice beside all that was tried, AR first."""
     rows = [
         {
             **_described(one.prediction),
             "measured_tokens_per_second": one.tokens_per_second,
             "measured_tokens_per_forward": one.tokens_per_forward,
-            "times_ar": one.tokens_per_second / ar.tokens_per_second,
+            "times_ar": one.times_ar,
             "num_mismatches": one.num_mismatches,
         }
         for one in tried
