@@ -45,6 +45,10 @@ STAGES = {
         "jacobi evaluate --model tiny-forced --problems bundled --strategy window "
         "--report report.json",
     ),
+    "tune": (
+        configs.TuneConfig,
+        "jacobi tune --model forced/ --prompts prompts.jsonl --batch-size 16",
+    ),
     "demo": (configs.DemoConfig, "jacobi demo"),
 }
 _POSITIONAL = {"force": "recipe"}
@@ -76,6 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            # Only what is given becomes a setting: the config has the defaults, and knows them so.
+            argument_default=argparse.SUPPRESS,
         )
         for setting in sorted(fields(config_type), key=lambda f: f.default is not MISSING):
             _add_flag(stage, setting, positional=_POSITIONAL.get(name) == setting.name)
@@ -93,26 +99,25 @@ def _add_flag(parser: argparse.ArgumentParser, setting: Field, *, positional: bo
         # What is on by default gets a --no-... flag too.
         action = argparse.BooleanOptionalAction if setting.default else "store_true"
         text += " (default: on)" if setting.default else ""
-        parser.add_argument(flag, action=action, default=setting.default, help=text)
+        parser.add_argument(flag, action=action, default=argparse.SUPPRESS, help=text)
     else:
         parser.add_argument(
             flag,
             type=setting.type,
             help=text if setting.default == "" else f"{text} (default: {setting.default})",
             choices=setting.metadata["choices"],
-            default=setting.default,
             metavar=_METAVARS.get(setting.type) if not setting.metadata["choices"] else None,
         )
 
 
 def parse(argv: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
-    """Read the command line; return the stage and its settings, or exit with 2."""
+    """Read the command line; return the stage and the settings given, or exit with 2."""
     parser = build_parser()
     known, unknown = parser.parse_known_args(argv)
     settings = vars(known)
     stage = settings.pop("stage")
     if unknown:
-        flags = ["--" + name.replace("_", "-") for name in settings]
+        flags = ["--" + f.name.replace("_", "-") for f in fields(STAGES[stage][0])]
         near = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
         hint = f", did you mean {near[0]}?" if near else ""
         parser.exit(2, f"jacobi {stage}: unknown argument {unknown[0]}{hint}\n")
@@ -132,8 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    config_type, _ = STAGES[stage]
     try:
-        config_type, _ = STAGES[stage]
         config = config_type(**settings)
         import_module(f"jacobi_forcing.stages.{stage}").run(config)  # only now is torch imported
     except (JacobiForcingError, OSError) as error:
@@ -144,7 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "out of memory" not in text and "can't allocate memory" not in text:
             raise
         found = " ".join(text.splitlines()[0].split())
-        hint = "Lower --batch-size" if "batch_size" in settings else "Use a smaller model"
+        has_batches = any(f.name == "batch_size" for f in fields(config_type))
+        hint = "Lower --batch-size" if has_batches else "Use a smaller model"
         print(f"jacobi {stage}: {found} {hint}, or free memory.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

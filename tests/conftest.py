@@ -20,6 +20,14 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_tunings(tmp_path_factory):
+    # What someone tuned on this machine would change how many forwards an answer takes.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def stories() -> Path:
     """The real 260k-parameter model."""

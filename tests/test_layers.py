@@ -7,7 +7,7 @@ from jacobi_forcing import cli
 ROOT = Path(jacobi_forcing.__file__).parent
 LAYERS = [
     {"errors"},
-    {"config"},
+    {"config", "host"},
     {"models", "problems", "progress"},
     {"decoding", "data"},
     {"training", "drawing", "integrations"},

@@ -29,6 +29,8 @@ from jacobi_forcing.config.decoding import (
     DemoConfig,
     EvaluateConfig,
     SamplingConfig,
+    TuneConfig,
+    TunedConfig,
 )
 from jacobi_forcing.config.training import (
     MASKS,
@@ -57,6 +59,8 @@ __all__ = [
     "PackConfig",
     "SamplingConfig",
     "TrainConfig",
+    "TuneConfig",
+    "TunedConfig",
     "check",
     "from_mapping",
     "needed",

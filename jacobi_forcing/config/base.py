@@ -4,7 +4,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from jacobi_forcing.errors import ConfigError
 
@@ -54,6 +54,13 @@ class Base:
     """Checks of every stage: types fit, choices are known, numbers are finite and in range."""
 
     _SEED_BITS = 32  # what every library underneath takes
+    given: ClassVar[frozenset[str]]  # settings that were named, and not left at their default
+
+    def __new__(cls, **settings: Any) -> Self:
+        """Note which settings are given."""
+        self = super().__new__(cls)
+        object.__setattr__(self, "given", frozenset(settings))
+        return self
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -93,9 +100,10 @@ def _check_type(name: str, value: Any, expected: Any) -> None:
 
 
 _AT_LEAST_ONE = (
-    *("max_new_tokens", "batch_size", "shard_prompts", "self_prompt_tokens", "window", "copies"),
+    *("max_new_tokens", "batch_size", "shard_prompts", "window", "copies"),
     *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
     *("eval_max_new_tokens", "sort_prompts", "distinct_tokens", "verifier_workers", "gpus"),
+    *("num_prompts", "self_prompt_tokens"),
 )
 _SIGNED = ("presence_penalty", "frequency_penalty")
 _AT_MOST = {"threads": 1024, "pool_size": 1024, "branch_tokens": 4096}

@@ -96,7 +96,18 @@ class SamplingConfig(Base):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeConfig(DecodingMachine, DecoderConfig, SamplingConfig):
+class TunedConfig(DecodingMachine, DecoderConfig):
+    """A decoder whose settings, where they are not given, `jacobi tune` may have found."""
+
+    tuning: str = option(
+        "",
+        "file of `jacobi tune`: the decoder's settings that are not given come from it; by default "
+        "the one beside the model's weights, if it fits this machine; none ignores it",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig(TunedConfig, SamplingConfig):
     """Continue a prompt, several tokens per forward pass."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
@@ -109,7 +120,7 @@ class DecodeConfig(DecodingMachine, DecoderConfig, SamplingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(DecodingMachine, DecoderConfig):
+class EvaluateConfig(TunedConfig):
     """Measure accuracy, tokens per forward and speed on problems, beside the model's own AR."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
@@ -146,6 +157,37 @@ class EvaluateConfig(DecodingMachine, DecoderConfig):
         """N of self:N; 0 where the model is judged by problems."""
         count = self.problems.removeprefix("self:")
         return int(count) if count != self.problems and count.isdigit() else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig(DecodingMachine):
+    """Measure this machine, and find the fastest decoder for a model and your own prompts."""
+
+    model: str = needed("directory, hub id, tiny-base or tiny-forced")
+    prompts: str = option(
+        "",
+        "FILE.jsonl, FILE.parquet, a hub dataset, self:N (sampled from the model), bundled:N, "
+        "bundled:math:N or bundled:code:N; by default bundled:24 for the bundled models, self:24 "
+        "for all others. Take prompts like those that will be decoded",
+    )
+    out: str = option(
+        "",
+        "JSON file for the result, with a page beside it; by default tuning.json in the model's "
+        "folder, from where it is used without asking; of bundled and hub models, in the user's "
+        "cache",
+    )
+    batch_size: int = option(16, "most rows in flight: looked at are 1, 4, 16, ... up to this")
+    widest: int = option(64, "widest draft that is looked at, in tokens per row")
+    max_new_tokens: int = option(256, "longest answer, in tokens")
+    num_prompts: int = option(64, "most prompts that are decoded")
+    self_prompt_tokens: int = option(32, "longest prompt sampled by self:N")
+    seconds: float = option(150.0, "about how long it may take, once the model is loaded")
+    seed: int = option(0, "random seed: of self:N's prompts, and of the noise in drafts")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.seconds > 0, f"--seconds is {self.seconds}, must be above 0.")
+        check(self.widest >= 4, f"--widest is {self.widest}, must be at least 4.")
 
 
 @dataclass(frozen=True, kw_only=True)

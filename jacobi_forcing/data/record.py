@@ -1,20 +1,17 @@
 """What a run was: settings, versions, hardware, commit, inputs. Saved beside every output."""
 
 import dataclasses
-import os
-import platform
 import subprocess
 import sys
 from collections.abc import Collection
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from jacobi_forcing.data.files import read_json, write_json
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.host import hardware, versions
 
 RECORD = "run.json"  # beside a checkpoint
-PACKAGES = ("jacobi-forcing", "torch", "transformers", "accelerate", "pyarrow", "safetensors")
 
 
 def run_record(config: Any, **facts: Any) -> dict[str, Any]:
@@ -59,17 +56,6 @@ def refuse_change(path: Path, facts: dict, begun_with: dict, *, free: Collection
             )
 
 
-def versions() -> dict[str, str]:
-    """Give the versions of Python and the packages that decide results."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
 def commit() -> str | None:
     """Name the source tree's commit, `-dirty` where it has changes; None outside a checkout."""
     folder = Path(__file__).parent
@@ -84,24 +70,3 @@ def commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() or None
-
-
-def hardware() -> dict[str, Any]:
-    """Describe the processor, cores, threads and GPU in use."""
-    import torch
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpu": gpu,
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")

@@ -10,6 +10,7 @@ from jacobi_forcing.decoding.sampling import GREEDY, Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
 from jacobi_forcing.decoding.stream import TextStream
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.tuning import fill_in
 
 
 class Answer(NamedTuple):
@@ -39,6 +40,7 @@ def answer(
     sampling: Sampling = GREEDY,
     stop: Sequence[str] | str = (),
     on_text: Callable[[str], None] = lambda _: None,
+    tuned: bool = True,
     **decoder: Any,
 ) -> Answer:
     """Continue `prompt` with exactly the tokens that one at a time would give.
@@ -53,12 +55,16 @@ def answer(
         stop: A text, or several, that ends the answer and stays in it.
         on_text: Called with a piece of the answer, perhaps an empty one, after each forward;
             together they are its text.
+        tuned: Take settings that are not in `decoder` from what `jacobi tune` found for this model,
+            if that fits this machine (`models.tuning`). They change the speed, never the answer.
         **decoder: The fields of `DecoderConfig`: strategy, block_size, max_blocks and so on.
 
     Raises:
         ConfigError: A setting is unknown or out of range.
         DataError: The prompt is empty or longer than the model's context.
     """
+    if tuned and model.tuning is not None:
+        decoder = fill_in(decoder, model.tuning.settings())
     config = from_mapping(DecoderConfig, decoder, "answer")
     ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     state = make_strategy(config, model.vocab_tokens, seed)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from rich.table import Table
 
 from jacobi_forcing.data.files import replacing
-from jacobi_forcing.drawing.chart import Chart, Point, draw
+from jacobi_forcing.drawing.chart import Axis, Chart, Point, draw
 from jacobi_forcing.drawing.template import fill
 from jacobi_forcing.drawing.training import evaluations
 
@@ -67,6 +67,7 @@ def write_rounds_page(path: Path, run: Comparison) -> None:
     """
     offsets = [0, *accumulate(learned.num_steps for learned in run.rounds)]
     marks = {step: learned.name for step, learned in zip(offsets, run.rounds, strict=False)}
+    axis = Axis(max(1, offsets[-1]))
     page = fill(
         "rounds.html",
         {
@@ -78,7 +79,7 @@ def write_rounds_page(path: Path, run: Comparison) -> None:
             "notes": html.escape(" ".join(_notes(run))),
             "learned": _learned_table(run.rounds),
             "settings": _settings_table(run.rounds),
-            "charts": "\n".join(draw(chart, offsets[-1], marks) for chart in charts_of(run)),
+            "charts": "\n".join(draw(chart, axis, marks) for chart in charts_of(run)),
         },
     )
     with replacing(path) as temporary:

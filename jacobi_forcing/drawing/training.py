@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jacobi_forcing.data.files import replacing
-from jacobi_forcing.drawing.chart import Chart, Point, draw
+from jacobi_forcing.drawing.chart import Axis, Chart, Point, draw
 from jacobi_forcing.drawing.template import fill
 
 PAGE = "training.html"  # beside the checkpoint
@@ -28,7 +28,7 @@ def write_training_page(path: Path | str, record: dict[str, Any]) -> None:
     settings = record["settings"]
     best = record["best_checkpoint_step"]
     marks = {best: ""} if best else {}
-    charts = [draw(chart, record["steps"], marks) for chart in charts_of(record)]
+    charts = [draw(chart, Axis(max(1, record["steps"])), marks) for chart in charts_of(record)]
     page = fill(
         "training.html",
         {

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from jacobi_forcing.errors import ModelError
+from jacobi_forcing.models.tuning import Tuning, find_tuning
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class CausalLM:
                 before = getattr(self.config, "original_max_position_embeddings", None) or before
                 positions = min(positions, before)
         return positions
+
+    @cached_property
+    def tuning(self) -> Tuning | None:
+        """What `jacobi tune` found for this model, where it fits this machine; looked up once."""
+        return find_tuning(self)
 
     def weights_fingerprint(self, dtype: torch.dtype | None = None) -> str:
         """Hash some of every weight: any training changes it, and it is quick for any size.

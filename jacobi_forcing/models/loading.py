@@ -18,14 +18,12 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from jacobi_forcing.config import check
 from jacobi_forcing.errors import ConfigError, JacobiForcingError, ModelError
 from jacobi_forcing.models import adapters
+from jacobi_forcing.models.bundled import BUNDLED
 from jacobi_forcing.models.causal_lm import CausalLM, refuse_by_config, wrap
 from jacobi_forcing.models.compiled import CompiledStep
 from jacobi_forcing.models.probe import probe
 from jacobi_forcing.models.quantized import WEIGHT_ONLY, check_kind, loading_options, quantized
 
-BUNDLED = {
-    name: Path(__file__).parent.parent / "bundled" / name for name in ("tiny-base", "tiny-forced")
-}
 _AS_IN_TOKENIZER_JSON = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _NEEDED = (
     "Needed is a folder with config.json, a tokenizer and model.safetensors, a hub id, tiny-base "

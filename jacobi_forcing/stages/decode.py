@@ -15,7 +15,7 @@ from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.drawing.page import write_page
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.models.loading import BUNDLED
-from jacobi_forcing.stages.machine import check_block_size, open_model
+from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
 
 
 def run(config: DecodeConfig) -> dict:
@@ -31,6 +31,7 @@ def run(config: DecodeConfig) -> dict:
     model = open_model(config)
     record = {"messages": [{"role": "user", "content": text}]} if config.chat else {"prompt": text}
     ids = encode(record, model.tokenizer, "--prompt", model.context_tokens)
+    config = tuned(config, model)
     check_block_size(config, model)
     console = Console(soft_wrap=True)
     found = answer(
@@ -40,6 +41,7 @@ def run(config: DecodeConfig) -> dict:
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
         sampling=Sampling(**config.sampling, seed=config.seed),
+        tuned=False,  # it is, already
         **asdict(config.decoder),
     )
     result = {

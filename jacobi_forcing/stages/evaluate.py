@@ -23,7 +23,7 @@ from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import progress_bar
-from jacobi_forcing.stages.machine import check_block_size, open_model
+from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
 
 _BUNDLED_SEED = 0
 _BUNDLED_PER_KIND = 500
@@ -39,6 +39,8 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     refuse_folder(config.report, "--report")
     task = _texts if config.num_texts else _problems
     model, prompts, judge = task(config)
+    config = tuned(config, model)
+    check_block_size(config, model)
     decoders = [AUTOREGRESSIVE]
     if config.strategy != "autoregressive":
         decoders.append(config.decoder)
@@ -70,7 +72,6 @@ def _problems(config: EvaluateConfig) -> _Task:
     """Judge by the share of problems that answers solve."""
     chosen = load_problems(config)
     model = open_model(config)
-    check_block_size(config, model)
     prompts = [
         encode({"prompt": p.prompt}, model.tokenizer, _place(p, config), model.context_tokens)
         for p in chosen
@@ -88,7 +89,6 @@ def _problems(config: EvaluateConfig) -> _Task:
 def _texts(config: EvaluateConfig) -> _Task:
     """Judge by how likely the original finds the texts, and how little they repeat themselves."""
     model = open_model(config)
-    check_block_size(config, model)
     original = model
     if config.original:  # it judges, with its weights as they are
         original = open_model(replace(config, model=config.original, quantize=""))

@@ -1,18 +1,20 @@
 """Open a stage's model on the machine its settings name, and save what a stage made of it."""
 
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from jacobi_forcing.config import DecodingMachine
+from jacobi_forcing.config import DecoderConfig, DecodingMachine, TunedConfig
 from jacobi_forcing.data.files import write_json
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.integrations import write_custom_generate
 from jacobi_forcing.models import CausalLM, load_model
 from jacobi_forcing.models.adapters import BASE, Base
 from jacobi_forcing.models.loading import BUNDLED
+from jacobi_forcing.models.tuning import fill_in, read_tuning
 
 
 def set_threads(threads: int) -> None:
@@ -32,6 +34,28 @@ def open_model(config) -> CausalLM:
         quantize=config.quantize,
         compile=isinstance(config, DecodingMachine) and config.compile,
     )
+
+
+def tuned(config: TunedConfig, model: CausalLM) -> TunedConfig:
+    """Fill in what `jacobi tune` found for one row; settings that were given stay.
+
+    Raises:
+        ConfigError: `--tuning` names a file that cannot be read, or was made for something else.
+    """
+    if config.tuning == "none":
+        return config
+    found = read_tuning(Path(config.tuning)) if config.tuning else model.tuning
+    if found is None:
+        return config
+    misfit = found.misfit(model) if config.tuning else ""
+    if misfit:
+        raise ConfigError(
+            f"--tuning {config.tuning} was made for something else: {misfit}. Run `jacobi tune` "
+            "here, or pass --tuning none."
+        )
+    names = {f.name for f in fields(DecoderConfig)}.intersection(config.given)
+    settings = fill_in({name: getattr(config, name) for name in names}, found.settings())
+    return replace(config, **settings)
 
 
 def lasting_name(model: str) -> str:

@@ -1,0 +1,416 @@
+"""tune: measure this machine, predict every decoder's speed on the user's prompts, try the best."""
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import count, cycle
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from jacobi_forcing.config import DecoderConfig, TuneConfig
+from jacobi_forcing.data.files import refuse_folder, write_json
+from jacobi_forcing.data.prompts import read_prompts
+from jacobi_forcing.data.record import run_record
+from jacobi_forcing.decoding import Finished, Forward, Request, decode, make_strategy
+from jacobi_forcing.decoding.compare import AUTOREGRESSIVE
+from jacobi_forcing.decoding.cost import (
+    Clock,
+    Curve,
+    LoopCost,
+    Shape,
+    fit_loop_cost,
+    measure_curve,
+    sizes,
+    together,
+)
+from jacobi_forcing.decoding.imitation import Imitation, Step, Text, acceptance, imitate
+from jacobi_forcing.decoding.measure import Decoded, decode_all
+from jacobi_forcing.decoding.predict import Prediction, Predictor, finalists, workload
+from jacobi_forcing.decoding.sample import sample_prompts
+from jacobi_forcing.drawing.tuning import chosen_table, why, write_tuning_page
+from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.bundled import BUNDLED
+from jacobi_forcing.models.tuning import default_place, machine_of
+from jacobi_forcing.progress import progress_bar
+from jacobi_forcing.stages.machine import lasting_name, open_model
+
+_PLACES = 16  # of a draft, whose acceptance is shown
+_LEAST_TURNS, _MOST_TURNS = 3, 9  # of trying finalists
+# What is left beside the forward is found from these, and from AR.
+_PLAIN = DecoderConfig(strategy="window", block_size=16, pool_size=0)
+_RECYCLING = DecoderConfig(strategy="window", block_size=16, pool_size=4, branch_tokens=8)
+
+
+@dataclass
+class _Stopwatch:
+    """Divides the seconds that a tuning may take, and moves its bar along."""
+
+    seconds: float
+    bar: Any
+    shown: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    def left(self, part: float) -> float:
+        """Give the seconds until this part of the time, 0..1, is used; at least none."""
+        return max(0.0, self.start + part * self.seconds - time.monotonic())
+
+    def show(self, part: float, note: str) -> None:
+        """Move the bar to a part of the work."""
+        percent = int(100 * part)
+        self.bar.advance(max(0, percent - self.shown), note)
+        self.shown = max(self.shown, percent)
+
+
+class _Read(NamedTuple):
+    """What one wide decode of the prompts told."""
+
+    texts: list[Text]
+    forwards: list[list[Forward]]  # per text
+    max_new_tokens: int
+
+
+class _Tried(NamedTuple):
+    """A prediction, and what came of it."""
+
+    prediction: Prediction
+    tokens_per_second: float
+    times_ar: float  # median over turns of the ratio to AR in the same turn
+    tokens_per_forward: float
+    num_mismatches: int  # answers that are not AR's
+
+
+def run(config: TuneConfig) -> dict[str, Any]:
+    """Tune, and write the result with its page; return the result.
+
+    Raises:
+        JacobiForcingError: Bad prompts or settings, or nowhere to write to.
+    """
+    refuse_folder(config.out, "--out")
+    place = Path(config.out) if config.out else default_place(config.model)
+    _check_writable(place, config)
+    model = open_model(config)
+    prompts = load_prompts(config, model)
+    if model.step is not None:
+        _compile(config, model, prompts[0])
+    with progress_bar("tune", 100) as bar:
+        watch = _Stopwatch(config.seconds, bar)
+        read = _read(config, model, prompts, watch)
+        curve = _measure(config, model, read, watch)
+        found = _choose(config, model, read, curve, watch)
+    result = {
+        "model": lasting_name(config.model),
+        "machine": machine_of(model),
+        "num_prompts": len(read.texts),
+        "num_tokens": sum(len(text.answer) for text in read.texts),
+        "acceptance": acceptance((f for one in read.forwards for f in one), _PLACES),
+        "curve": _as_rows(curve.seconds),
+        "prefill_curve": _as_rows(curve.prefill_seconds),
+        **found,
+        **run_record(config),
+    }
+    write_json(place, result)
+    write_tuning_page(place.with_suffix(".html"), result)
+    _show(place, result)
+    return result
+
+
+def _check_writable(place: Path, config: TuneConfig) -> None:
+    """Raise ConfigError where the result could not be written: before the work, not after."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=place.parent):
+            pass
+    except OSError as error:
+        hint = "Give another file." if config.out else "Say with --out FILE.json where it goes."
+        raise ConfigError(
+            f"{place}: {place.parent} cannot be written to: {error.strerror}. {hint}"
+        ) from error
+
+
+def load_prompts(config: TuneConfig, model: CausalLM) -> list[list[int]]:
+    """Read prompts, or sample them from the model."""
+    source = config.prompts or ("bundled:24" if config.model in BUNDLED else "self:24")
+    if source.startswith("self:"):
+        num = source.removeprefix("self:")
+        if not num.isdigit() or int(num) == 0:
+            raise ConfigError(f"--prompts is {source!r}; write self:N with the number of prompts.")
+        found = sample_prompts(
+            model,
+            min(int(num), config.num_prompts),
+            max_tokens=min(config.self_prompt_tokens, model.context_tokens - 1),
+            seed=config.seed,
+        )
+    else:
+        context = model.context_tokens
+        read = read_prompts(source, model.tokenizer, context_tokens=context, seed=config.seed)
+        found = [prompt.ids for prompt in read]
+    return found[: config.num_prompts]
+
+
+def _widest(config: TuneConfig, model: CausalLM) -> int:
+    return min(config.widest, max(model.context_tokens // 2, 1))
+
+
+def _compile(config: TuneConfig, model: CausalLM, prompt: list[int]) -> None:
+    """Decode a little, so that compiling is not inside the time; one row is a graph of its own."""
+    for num_rows in {1, config.batch_size}:
+        for decoder in (AUTOREGRESSIVE, _RECYCLING):
+            most = min(8, model.context_tokens - len(prompt))
+            prompts = [prompt] * num_rows
+            decode_all(model, prompts, decoder, max_new_tokens=most, batch_size=num_rows)
+
+
+def _read(
+    config: TuneConfig, model: CausalLM, prompts: Sequence[list[int]], watch: _Stopwatch
+) -> _Read:
+    """Decode prompts with one wide draft until a fifth of the time is used, a batch at least."""
+    most = min(config.max_new_tokens, model.context_tokens - max(map(len, prompts)))
+    wide = DecoderConfig(strategy="window", block_size=_widest(config, model), pool_size=0)
+    rows = min(config.batch_size, len(prompts))
+
+    def requests() -> Iterator[Request]:
+        for index, ids in enumerate(prompts):
+            if index >= rows and not watch.left(0.2):
+                return
+            yield Request(index, ids, most)
+
+    forwards: dict[int, list[Forward]] = {}
+    answers: dict[int, list[int]] = {}
+    events = decode(
+        model,
+        requests(),
+        lambda request: make_strategy(wide, model.vocab_tokens, f"{config.seed}/{request.index}"),
+        batch_size=rows,
+        max_tokens=max(map(len, prompts)) + most,
+    )
+    for event in events:
+        if isinstance(event, Finished):
+            answers[event.request] = event.answer_ids
+            watch.show(0.2 * len(answers) / len(prompts), "decode prompts")
+        else:
+            forwards.setdefault(event.request, []).append(event)
+    order = sorted(answers)
+    texts = [Text(prompts[index], answers[index]) for index in order]
+    return _Read(texts, [forwards[index] for index in order], most)
+
+
+def _measure(config: TuneConfig, model: CausalLM, read: _Read, watch: _Stopwatch) -> Curve:
+    """Measure seconds per forward over rows, context and width, for a quarter of the time."""
+    widest = _widest(config, model)
+    prompts = [len(text.prompt) for text in read.texts]
+    totals = [len(text.prompt) + len(text.answer) for text in read.texts]
+    room = model.context_tokens - widest
+    low, high = min(min(prompts), room), min(max(totals), room)
+    contexts = sorted({low, (low + high) // 2, high})
+    first, last = min(prompts), min(max(prompts) + widest, model.context_tokens)
+    lengths = sorted({first, (first + last) // 2, last})
+    clock, rows = _clock(model, _rows(config), high + widest + last)
+    shapes = [Shape(n, c, w) for n in rows for c in contexts for w in sizes(widest)]
+    prefills = [Shape(n, 0, length) for n in rows for length in lengths]
+    return measure_curve(
+        clock,
+        shapes,
+        prefills,
+        seconds=max(watch.left(0.45), 1.0),
+        on_turn=lambda part: watch.show(0.2 + 0.25 * part, "time forwards"),
+    )
+
+
+def _rows(config: TuneConfig) -> list[int]:
+    """Give 1, 4, 16, ... and the largest number of rows."""
+    grown = [4**i for i in range(config.batch_size.bit_length()) if 4**i < config.batch_size]
+    return [*grown, config.batch_size]
+
+
+def _clock(model: CausalLM, rows: list[int], num_slots: int) -> tuple[Clock, list[int]]:
+    """Make room for the most rows that fit into memory."""
+    while True:
+        try:
+            return Clock(model, num_rows=rows[-1], max_tokens=num_slots), rows
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or "memory" not in (str(error) or "memory"):
+                raise
+            Console(stderr=True).print(f"out of memory at {rows[-1]} rows: left out.")
+            rows = rows[:-1]
+
+
+def _choose(
+    config: TuneConfig, model: CausalLM, read: _Read, curve: Curve, watch: _Stopwatch
+) -> dict[str, Any]:
+    """Predict, try and choose for every number of rows."""
+    imitation: Imitation = imitate(
+        (forwards, text.answer) for forwards, text in zip(read.forwards, read.texts, strict=True)
+    )
+    predictor = Predictor(
+        imitation,
+        read.texts,
+        curve,
+        vocab_tokens=model.vocab_tokens,
+        most_tokens=read.max_new_tokens,
+        seed=config.seed,
+    )
+    every_rows = [num for num in _rows(config) if curve.widest(num)]
+    found: dict[str, Any] = {"free_width": {}, "loop": {}, "predictions": {}, "chosen": {}}
+    for number, num_rows in enumerate(every_rows):
+        begin, end = (0.45 + 0.55 * (number + part) / len(every_rows) for part in (0, 1))
+        watch.show(begin, f"{num_rows} rows: try decoders")
+        runner = _Runner(config, model, read, num_rows)
+        cost = runner.loop_cost(curve)
+        predictions = predictor.all(num_rows, _widest(config, model), cost)
+        tried = runner.tried(finalists(predictions), watch, end)
+        best = max(tried, key=lambda one: one.times_ar)
+        key = str(num_rows)
+        found["free_width"][key] = curve.free_width(num_rows)
+        found["loop"][key] = cost._asdict()
+        found["predictions"][key] = [_described(one) for one in _best_of_size(predictions)]
+        found["chosen"][key] = _chosen(best, tried)
+    return found
+
+
+class _Runner:
+    """Runs decoders for real, with so many rows in flight."""
+
+    def __init__(self, config: TuneConfig, model: CausalLM, read: _Read, num_rows: int):
+        self.config, self.model, self.read, self.num_rows = config, model, read, num_rows
+        self.prompts = workload([text.prompt for text in read.texts], num_rows)
+
+    def run(self, decoder: DecoderConfig, prompts: Sequence[Sequence[int]]) -> Decoded:
+        """Decode."""
+        return decode_all(
+            self.model,
+            prompts,
+            decoder,
+            max_new_tokens=self.read.max_new_tokens,
+            batch_size=self.num_rows,
+            seed=self.config.seed,
+        )
+
+    def loop_cost(self, curve: Curve) -> LoopCost:
+        """Find what the loop costs beside forwards, from decodes whose forwards are known."""
+        prompts = self.prompts[: 2 * self.num_rows]
+        width = min(_PLAIN.block_size, curve.widest(self.num_rows))
+        timed = []
+        for decoder in (AUTOREGRESSIVE, _PLAIN, _RECYCLING):
+            if width < _PLAIN.block_size and decoder is not AUTOREGRESSIVE:
+                decoder = DecoderConfig(**asdict(decoder) | {"block_size": max(2, width)})
+            steps = self._steps(decoder, prompts)  # a warm-up too
+            seconds = []
+            for _ in range(2):
+                start = time.perf_counter()
+                self.run(decoder, prompts)
+                seconds.append(time.perf_counter() - start)
+            forwards = list(together(steps, self.num_rows))
+            timed.append((forwards, decoder.pool_size > 0, min(seconds)))
+        return fit_loop_cost(curve, timed)
+
+    def _steps(self, decoder: DecoderConfig, prompts: Sequence[Sequence[int]]) -> list[list[Step]]:
+        """Decode, and give the forwards of every prompt."""
+        steps: list[list[Step]] = [[] for _ in prompts]
+        events = decode(
+            self.model,
+            [Request(i, ids, self.read.max_new_tokens) for i, ids in enumerate(prompts)],
+            lambda r: make_strategy(decoder, self.model.vocab_tokens, f"{self.config.seed}/{r[0]}"),
+            batch_size=self.num_rows,
+            max_tokens=max(map(len, prompts)) + self.read.max_new_tokens,
+        )
+        for event in events:
+            if isinstance(event, Forward):
+                num_prompt = len(prompts[event.request])
+                pending = 1 if event.offset else num_prompt
+                context = event.offset + num_prompt - pending
+                step = Step(pending + event.num_proposed, context, len(event.accepted))
+                steps[event.request].append(step)
+        return steps
+
+    def tried(
+        self, predictions: Sequence[Prediction], watch: _Stopwatch, end: float
+    ) -> list[_Tried]:
+        """Decode with each in turns until the time is used, three times at least.
+
+        Requests are as many as the predictions give time for, and twice the rows at least.
+        """
+        num_tokens = sum(len(text.answer) for text in self.read.texts) / len(self.read.texts)
+        seconds = _LEAST_TURNS * sum(
+            num_tokens / one.tokens_per_second for one in predictions
+        )  # of a request
+        prompts = self.prompts[: max(int(watch.left(end) / seconds), 2 * self.num_rows)]
+        speeds: list[list[float]] = [[] for _ in predictions]
+        last: list[Decoded] = [None] * len(predictions)
+        for turn in count():
+            for number in _in_turns(len(predictions), turn):
+                start = time.perf_counter()
+                last[number] = self.run(predictions[number].decoder, prompts)
+                seconds = time.perf_counter() - start
+                speeds[number].append(last[number].num_tokens / seconds)
+            has_time = watch.left(end) > seconds * len(prompts) / _LEAST_TURNS
+            if turn + 1 == _MOST_TURNS or (turn + 1 >= _LEAST_TURNS and not has_time):
+                break
+        right = last[0].answers  # AR's
+        return [
+            _Tried(
+                prediction,
+                statistics.median(speed),
+                statistics.median(a / b for a, b in zip(speed, speeds[0], strict=True)),
+                decoded.tokens_per_forward,
+                sum(a != b for a, b in zip(decoded.answers, right, strict=True)),
+            )
+            for prediction, speed, decoded in zip(predictions, speeds, last, strict=True)
+        ]
+
+
+def _in_turns(num: int, turn: int) -> Iterator[int]:
+    """Yield 0 .. num - 1, each turn beginning with another."""
+    numbers = cycle(range(num))
+    for _ in range(turn % num):
+        next(numbers)
+    for _ in range(num):
+        yield next(numbers)
+
+
+def _described(one: Prediction) -> dict[str, Any]:
+    return {
+        "decoder": asdict(one.decoder),
+        "tokens_per_forward": one.tokens_per_forward,
+        "tokens_per_second": one.tokens_per_second,
+    }
+
+
+def _best_of_size(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Keep the fastest of every kind and block size; they come fastest first."""
+    kept: dict[tuple, Prediction] = {}
+    for one in predictions:
+        kind = (one.decoder.strategy, one.has_branches, one.decoder.block_size)
+        kept.setdefault(kind, one)
+    return list(kept.values())
+
+
+def _chosen(best: _Tried, tried: Sequence[_Tried]) -> dict[str, Any]:
+    """Describe a choice beside all that was tried, AR first."""
+    rows = [
+        {
+            **_described(one.prediction),
+            "measured_tokens_per_second": one.tokens_per_second,
+            "measured_tokens_per_forward": one.tokens_per_forward,
+            "times_ar": one.times_ar,
+            "num_mismatches": one.num_mismatches,
+        }
+        for one in tried
+    ]
+    return {**rows[list(tried).index(best)], "tried": rows}
+
+
+def _as_rows(table: dict[Shape, float]) -> list[dict[str, Any]]:
+    return [shape._asdict() | {"seconds": seconds} for shape, seconds in table.items()]
+
+
+def _show(place: Path, result: dict[str, Any]) -> None:
+    console = Console()
+    console.print(chosen_table(result))
+    for rows in result["chosen"]:
+        console.print(why(result, rows), highlight=False, soft_wrap=True)
+    console.print(f"wrote {place} and {place.with_suffix('.html').name}", highlight=False)
