@@ -62,8 +62,9 @@ class CompiledStep:
             )
 
         # Modules do not change: to look through all of them at every step would take longer than
-        # some layers do.
-        options = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}
+        # some layers do. (An older PyTorch cannot leave it.)
+        unguarded = getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", None)
+        options = {"guard_filter_fn": unguarded} if unguarded else {}
         if model.device.type == "cuda":
             options["triton.cudagraphs"] = True
         self._step = torch.compile(step, fullgraph=True, dynamic=True, options=options)
