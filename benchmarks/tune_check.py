@@ -35,6 +35,7 @@ def tune_model(model: str, args: argparse.Namespace) -> dict[str, Any]:
                 model=model,
                 out=str(Path(folder) / "tuning.json"),
                 prompts=args.prompts,
+                num_prompts=args.num_prompts,
                 batch_size=max(args.batch_sizes),
                 widest=args.widest,
                 max_new_tokens=args.max_new_tokens,
@@ -126,7 +127,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["tiny-forced"])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--prompts", default="", help="as `jacobi tune` takes them")
-    parser.add_argument("--search-prompts", type=int, default=8)
+    parser.add_argument("--num-prompts", type=int, default=12)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--finals", type=int, default=6, help="of the search, run again")
     parser.add_argument("--widest", type=int, default=48)
@@ -140,7 +141,7 @@ def main() -> None:
     for name in args.models:
         found = tune_model(name, args)
         model = load_model(name)
-        source = TuneConfig(model=name, prompts=args.prompts, num_prompts=args.search_prompts)
+        source = TuneConfig(model=name, prompts=args.prompts, num_prompts=args.num_prompts)
         prompts = tune.load_prompts(source, model)
         for num_rows in args.batch_sizes:
             every = list(candidates(args.widest))

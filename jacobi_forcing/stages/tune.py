@@ -335,10 +335,9 @@ class _Runner:
         Requests are as many as the predictions give time for, and twice the rows at least.
         """
         num_tokens = sum(len(text.answer) for text in self.read.texts) / len(self.read.texts)
-        seconds = _LEAST_TURNS * sum(
-            num_tokens / one.tokens_per_second for one in predictions
-        )  # of a request
-        prompts = self.prompts[: max(int(watch.left(end) / seconds), 2 * self.num_rows)]
+        turn_seconds = sum(num_tokens / one.tokens_per_second for one in predictions)  # a request's
+        num_fit = int(watch.left(end) / (_LEAST_TURNS * turn_seconds))
+        prompts = self.prompts[: max(num_fit, 2 * self.num_rows)]
         speeds: list[list[float]] = [[] for _ in predictions]
         last: list[Decoded] = [None] * len(predictions)
         for turn in count():
@@ -347,7 +346,7 @@ class _Runner:
                 last[number] = self.run(predictions[number].decoder, prompts)
                 seconds = time.perf_counter() - start
                 speeds[number].append(last[number].num_tokens / seconds)
-            has_time = watch.left(end) > seconds * len(prompts) / _LEAST_TURNS
+            has_time = watch.left(end) > turn_seconds * len(prompts)
             if turn + 1 == _MOST_TURNS or (turn + 1 >= _LEAST_TURNS and not has_time):
                 break
         right = last[0].answers  # AR's
