@@ -13,6 +13,7 @@ V = vocabulary, R = rows of the cache, S = its slots.
 
 import logging
 from collections.abc import Sequence
+from types import FunctionType
 
 import torch
 from torch import Tensor
@@ -61,6 +62,10 @@ class CompiledStep:
                 num_outputs=ids.shape[1],
             )
 
+        # PyTorch keeps graphs by code object, and with modules unguarded it would run one model's
+        # graph with another's weights: so every model has a copy of the code.
+        code = step.__code__.replace()
+        step = FunctionType(code, step.__globals__, step.__name__, None, step.__closure__)
         # Modules do not change: to look through all of them at every step would take longer than
         # some layers do. (An older PyTorch cannot leave it.)
         unguarded = getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", None)
