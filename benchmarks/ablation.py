@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--choices", choices=CHOICES, default="method")
     parser.add_argument("--name", default="ablation")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--first", type=int, help="so many variants; all by default")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--prompts", default="self:4000")
     parser.add_argument("--max-steps", type=int, default=500)
@@ -117,7 +118,8 @@ def main() -> None:
         **of_all,
     )
     rows = []
-    for number, (setting, (in_packing, in_training)) in enumerate(variants.items()):
+    some = [*variants.items()][: args.first]
+    for number, (setting, (in_packing, in_training)) in enumerate(some):
         packed = replace(packing, **in_packing, out=str(args.out / f"{number}-packed"))
         if not (Path(packed.out) / "manifest.json").exists():
             pack.run(packed)

@@ -8,7 +8,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is a func
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -97,9 +97,9 @@ def stories() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "stories")
 
 
-def average() -> str:
+def average(name: str = "average", rounds: Sequence[str] = ("round 1", "round 2")) -> str:
     """Means of the start and the rounds, by their weights."""
-    result = read("average")
+    result = read(name)
     rows = [
         [
             *(f"{weight:g}" if weight else "" for weight in row["weights"]),
@@ -108,13 +108,13 @@ def average() -> str:
         ]
         for row in result["rows"]
     ]
-    rounds = [f"round {number}" for number in range(1, len(result["models"]))]
     header = ["start", *rounds, "accuracy (95 % interval)", "tokens per forward"]
     note = (
         f"n = {2 * int(result['prompts'].removeprefix('bundled:'))} held-out problems of seed "
-        f"{result['seed']}. Source: "
+        f"{result['seed']}, window, block size 16, "
+        f"{result.get('pool_size') or 'no'} states recycled. Source: "
     )
-    return markdown(header, rows) + "\n\n" + note + source(result, "average")
+    return markdown(header, rows) + "\n\n" + note + source(result, name)
 
 
 def collecting() -> str:
@@ -451,6 +451,27 @@ def train_step() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "train_step")
 
 
+def compiled() -> str:
+    """The compiled step against the eager one."""
+    result = read("compiled")
+    rows = []
+    for row in result["rows"]:
+        cells = [
+            f"{row[name]:.2f}x ({row[name + '_low']:.2f} to {row[name + '_high']:.2f})"
+            for name in ("times_eager", "times_own_ar", "times_eager_ar")
+        ]
+        rows.append([row["decoder"], row["engine"], *cells])
+    note = (
+        f"{result['model']}, {result['num_prompts']} prompts at batch 1, all in turns in one "
+        f"process, medians and quartiles. The first decodes, which compile, took "
+        f"{result['first_seconds']:.0f} s together. Answers that differ from the eager ones: "
+        f"{result['num_mismatches']}. Source: "
+    )
+    header = ["decoder", "engine", "against itself eager", "against AR of its engine"]
+    header += ["against eager AR"]
+    return markdown(header, rows) + "\n\n" + note + source(result, "compiled")
+
+
 def quantized() -> str:
     """Weights in fewer bits: memory, distance, speed."""
     result = read("quantized")
@@ -528,12 +549,13 @@ TABLES: dict[str, Callable[[], str]] = {
         sampled_problems,
         overhead,
         train_step,
+        compiled,
         quantized,
         tune_check,
     )
 }
 TABLES["multiblock_stories"] = lambda: multiblock("multiblock_stories")
-TABLES["loss_tiny"] = lambda: ablation("loss_tiny")
+TABLES["average_polish"] = lambda: average("average_polish", ("tiny-forced", "trained on"))
 TABLES["loss_stories"] = lambda: ablation("loss_stories")
 
 
