@@ -374,6 +374,8 @@ def sampling() -> str:
         "accept with p": "accept with p(guess)",
     }
     found = {(r["model"], r["temperature"], r["way"]): r for r in result["rows"]}
+    measured = {key[2] for key in found}
+    ways = {way: title for way, title in ways.items() if way in measured}
     rows = []
     for model, temperature in dict.fromkeys(key[:2] for key in found):
         some = [found[model, temperature, way] for way in ways]
