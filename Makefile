@@ -11,7 +11,7 @@ demo: setup  ## decode held-out problems with the bundled pair, side by side
 test: setup  ## the test suite, offline, on the CPU
 	$(BIN)/pytest -q -m "not slow"
 
-test-all: setup  ## slow tests too: compilers, large recipes, and Ray where it is installed
+test-all: setup  ## slow tests too: compilers, soak, large recipes, a training, and Ray where it is installed
 	$(BIN)/pytest -q
 
 lint: setup  ## what must be clean before a commit

@@ -52,7 +52,10 @@ train.max_steps = 100
 
 @pytest.mark.parametrize(
     ("record", "states", "mask"),
-    [("states", "recorded", "noise-conditioned"), ("answers", "online", "clean-context")],
+    [
+        ("states", "recorded", "noise-conditioned"),
+        pytest.param("answers", "online", "clean-context", marks=pytest.mark.slow),
+    ],
     ids=["recorded", "online"],
 )
 def test_forcing_makes_a_toy_decode_more_tokens_per_forward(

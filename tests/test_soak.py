@@ -28,6 +28,7 @@ def resident_megabytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to see its memory")
 def test_nothing_drifts_and_nothing_differs_under_endless_churn(record_property):
     model, rng = toy_model(), random.Random(11)
