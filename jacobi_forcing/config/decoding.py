@@ -187,6 +187,10 @@ class TuneConfig(DecodingMachine):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.seconds > 0, f"--seconds is {self.seconds}, must be above 0.")
+        check(
+            not self.out or self.out.endswith(".json"),
+            f"--out is {self.out}, must end in .json: the page beside it is named .html.",
+        )
         check(self.widest >= 4, f"--widest is {self.widest}, must be at least 4.")
 
 
