@@ -130,6 +130,13 @@ def test_noise_ratios_that_go_down_are_refused():
         PackConfig(trajectories="t", out="o", min_noise_ratio=0.8, max_noise_ratio=0.2)
 
 
+def test_checkpoints_between_evaluations_are_refused():
+    given = {"packed": "p", "out": "o", "model": "m"}
+    with pytest.raises(ConfigError, match="--save-steps 250 is no multiple of --eval-steps 500"):
+        TrainConfig(**given, eval_steps=500, save_steps=250)
+    assert TrainConfig(**given, save_steps=250).save_steps == 250
+
+
 def test_the_command_line_goes_before_the_recipe(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('model = "here"\nout = "there"\n[collect]\nprompts = "self:4"\n')

@@ -145,7 +145,9 @@ class TrainConfig(Machine):
     patience: int = option(
         0, "stop after so many evaluations in a row without a better score; 0 never does"
     )
-    save_steps: int = option(0, "steps between checkpoints; 0 takes eval_steps, or 500")
+    save_steps: int = option(
+        0, "steps between checkpoints, a multiple of eval_steps; 0 takes eval_steps, or 500"
+    )
     report_to: str = option(
         "", "also log to these, separated by commas: tensorboard, wandb; each must be installed"
     )
@@ -172,6 +174,11 @@ class TrainConfig(Machine):
             not self.patience or self.eval_steps > 0,
             f"--patience is {self.patience}, but without --eval-steps nothing is evaluated on the "
             "way. Add --eval-steps.",
+        )
+        check(
+            not self.eval_steps or self.save_steps % self.eval_steps == 0,
+            f"--save-steps {self.save_steps} is no multiple of --eval-steps {self.eval_steps}: the "
+            "best checkpoint is one that was evaluated. Change one of them.",
         )
         check(
             not (self.fsdp and self.deepspeed),
