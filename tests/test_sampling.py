@@ -25,7 +25,7 @@ from jacobi_forcing.decoding import (
 )
 from jacobi_forcing.decoding import sampling as sampling_module
 from jacobi_forcing.decoding.draft import chain, grow
-from jacobi_forcing.decoding.gumbel import as_long, draw, gumbel, philox
+from jacobi_forcing.decoding.gumbel import as_long, draw, gumbel, likeliest, philox
 from jacobi_forcing.decoding.sampling import NOTHING, Asked, Sampler, choose, truncated
 from jacobi_forcing.decoding.strategies import branch_tokens
 from jacobi_forcing.errors import ConfigError
@@ -78,6 +78,17 @@ def test_philox_gives_the_published_words():
     for (counter, key), words in known.items():
         found = philox(tuple(torch.tensor(word) for word in counter), key)
         assert tuple(map(int, found)) == words
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_likeliest_is_the_argmax_whatever_the_numbers(dtype):
+    scores = torch.randn(3, 5, 300, generator=torch.Generator().manual_seed(0)).round().to(dtype)
+    scores[0, 0] = -torch.inf
+    scores[0, 1, 17] = torch.nan
+    scores[1, 2, [40, 250]] = torch.inf
+    for some in (scores, scores[:, -2:], scores[:, :, 7:], scores[0]):  # ties, as it is rounded
+        assert torch.equal(likeliest(some), some.argmax(-1))
+        assert likeliest(some).dtype == torch.long
 
 
 def test_noise_of_a_position_does_not_depend_on_what_it_is_asked_with():

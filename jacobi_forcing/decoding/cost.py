@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from jacobi_forcing.decoding.gumbel import likeliest
 from jacobi_forcing.decoding.imitation import Step
 from jacobi_forcing.models import CausalLM, make_forward
 
@@ -121,7 +122,7 @@ class Clock:
         inputs = torch.randint(self.model.vocab_tokens, size, generator=generator).tolist()
         forward.lengths[: shape.num_rows] = [shape.context_tokens] * shape.num_rows
         start = time.perf_counter()
-        forward.logits(0, inputs, num_outputs or shape.width).argmax(-1).tolist()
+        likeliest(forward.logits(0, inputs, num_outputs or shape.width)).tolist()
         return time.perf_counter() - start
 
 

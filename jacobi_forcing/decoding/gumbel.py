@@ -9,6 +9,7 @@ The generator is Philox4x32-10 (Salmon et al., SC 2011), in integer arithmetic: 
 order, any batch, any device.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,8 +95,8 @@ def draw(scores: Tensor, seed: int | Tensor, positions: Tensor) -> Tensor:
     if scores.is_cuda:  # choosing tokens would wait for the device, which makes them all in no time
         return (scores + gumbel(seed, positions.to(scores.device), num_tokens)).argmax(-1)
     device, scores, seeds = scores.device, scores.cpu(), _seeds(seed, positions)
-    likeliest = scores.argmax(-1, keepdim=True)
-    reached = scores.gather(-1, likeliest)[:, 0] + gumbel_at(seeds, positions, likeliest[:, 0])
+    best = likeliest(scores)
+    reached = scores.gather(-1, best[:, None])[:, 0] + gumbel_at(seeds, positions, best)
     can_win = scores >= (reached - _HIGHEST)[:, None]
     if 4 * int(can_win.sum()) > scores.numel():  # alone, a token costs as much as four neighbours
         noisy = scores + gumbel(seeds, positions, num_tokens)
@@ -104,7 +105,29 @@ def draw(scores: Tensor, seed: int | Tensor, positions: Tensor) -> Tensor:
         noisy = torch.full_like(scores, -torch.inf)
         noise = gumbel_at(seeds[rows], positions[rows], tokens)
         noisy[rows, tokens] = scores[rows, tokens] + noise
-    return noisy.argmax(-1).to(device)
+    return likeliest(noisy).to(device)
+
+
+def likeliest(scores: Tensor) -> Tensor:
+    """Give the argmax, the first where several are equal: what is drawn without noise.
+
+    On a CPU numpy finds it 10 to 20 times faster than PyTorch. For drafts over a real vocabulary
+    that is milliseconds in every step.
+
+    Args:
+        scores: [..., V] floating point.
+
+    Returns:
+        [...] long.
+    """
+    if scores.device.type != "cpu":
+        return scores.argmax(-1)
+    if scores.dtype == torch.float32:
+        found = scores.numpy(force=True).argmax(-1)
+    else:  # numpy knows no bfloat16; row by row, so that no more than one is copied
+        rows = scores.detach().flatten(0, -2)
+        found = np.array([row.float().numpy().argmax() for row in rows]).reshape(scores.shape[:-1])
+    return torch.from_numpy(np.asarray(found, dtype=np.int64))
 
 
 def _seeds(seed: int | Tensor, positions: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from jacobi_forcing.config import DecoderConfig, check
-from jacobi_forcing.decoding.draft import Draft, Settled, chain, settle
+from jacobi_forcing.decoding.draft import ROOT, Draft, Settled, chain, settle
 from jacobi_forcing.decoding.events import Finished, Forward
+from jacobi_forcing.decoding.gumbel import likeliest
 from jacobi_forcing.decoding.sampling import GREEDY, NOTHING, Asked, Sampler, Sampling, choose
 from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.decoding.strategies import Strategy
@@ -69,14 +70,13 @@ class _Row:
         draft, num_pending = self.draft, len(self.pending)
         if not draft.num_branch_tokens:
             return None
-        depths = draft.depths()
         before = list(range(num_pending))
-        nodes = range(draft.num_trunk, len(draft.tokens))
-        return Branches(
-            first=num_pending + draft.num_trunk,
-            positions=[num_pending + depths[node] for node in nodes],
-            ways=[before + [num_pending + n for n in draft.way(node)] for node in nodes],
-        )
+        ways: list[list[int]] = []
+        for node, parent in enumerate(draft.parents, num_pending):
+            ways.append([*(before if parent == ROOT else ways[parent]), node])
+        ways = ways[draft.num_trunk :]
+        first = num_pending + draft.num_trunk
+        return Branches(first, positions=[len(way) - 1 for way in ways], ways=ways)
 
 
 class DecodingLoop:
@@ -313,7 +313,6 @@ class DecodingLoop:
         if row.end:
             yield _finished(row)
 
-    @torch.inference_mode()
     def _compact(self) -> None:
         """Drop finished rows, filling their places from the end."""
         active, lengths = self._active, self.forward.lengths
@@ -345,14 +344,15 @@ def _choose(rows: list[_Row], logits: Tensor) -> list[list[int]]:
     Returns:
         Per row, 1 + nodes ids.
     """
-    choices = logits.argmax(-1)
+    choices = likeliest(logits)
     asked = {
         number: Asked(row.sampler, logits[number, -len(row.draft.tokens) - 1 :], row.ids, row.draft)
         for number, row in enumerate(rows)
         if row.sampler is not None
     }
-    for number, found in zip(asked, choose(list(asked.values())), strict=True):
-        choices[number, -len(found) :] = found
+    if asked:
+        for number, found in zip(asked, choose(list(asked.values())), strict=True):
+            choices[number, -len(found) :] = found
     every = choices.tolist()  # the step's only wait for the device
     return [one[-len(row.draft.tokens) - 1 :] for row, one in zip(rows, every, strict=True)]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from jacobi_forcing.config import SamplingConfig, check
 from jacobi_forcing.decoding.draft import Draft
-from jacobi_forcing.decoding.gumbel import as_long, draw
+from jacobi_forcing.decoding.gumbel import as_long, draw, likeliest
 
 # From the answer's ids so far to the ids allowed next; None allows all. Also asked about drafts,
 # which may break its own rules: what it says of those never matters.
@@ -182,7 +182,7 @@ def _draw(
     highest = scores.amax(-1, keepdim=True)
     nothing = highest[:, 0] == -torch.inf
     if temperature == 0:
-        return scores.argmax(-1).masked_fill(nothing, NOTHING)
+        return likeliest(scores).masked_fill(nothing, NOTHING)
     # Off the highest first: else a tiny temperature would make several of them infinite.
     scores = truncated((scores - highest) / temperature, top_k, top_p, min_p)
     seeds, positions = [], []

@@ -83,6 +83,7 @@ class SlotCache(Cache):
         _, heads, _, dim = states.shape
         return states.new_zeros(self.num_rows, heads, self.num_slots + 1, dim)
 
+    @torch.inference_mode()
     def move_slots(self, row: int, sources: Sequence[int], target: int) -> None:
         """Copy one row's `sources`, in order, to the slots from `target` on.
 
@@ -92,6 +93,7 @@ class SlotCache(Cache):
             for stored in layers.values():
                 stored[row, :, target : target + len(sources)] = stored[row][:, list(sources)]
 
+    @torch.inference_mode()
     def move_row(self, source: int, target: int) -> None:
         """Copy one row over another, so that the rows in use stay next to each other."""
         for layers in (self.keys, self.values):

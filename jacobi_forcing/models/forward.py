@@ -37,6 +37,7 @@ class RaggedForward:
         self.lengths = [0] * num_rows
         self.device = model.device
         self.mask = MaskBuilder(model.network)
+        self._slot_numbers = torch.arange(num_slots + 1, device=self.device)[None]
 
     @torch.inference_mode()
     def logits(
@@ -75,7 +76,7 @@ class RaggedForward:
         for row, tree in trees:
             positions[row, width - len(tree.positions) :] = np.add(tree.positions, starts[row])
         ids, places, positions, slots = torch.from_numpy(table).to(self.device).unbind()
-        keys = torch.arange(num_visible, device=self.device)[None]  # their positions
+        keys = self._slot_numbers[:, :num_visible]  # their positions
         visible = keys[:, None, :] <= places[:, :, None]
         if trees and self.mask.reads_key_positions:
             keys = keys.repeat(len(inputs), 1)
@@ -115,7 +116,6 @@ class RaggedForward:
             num_outputs=num_outputs,
         )
 
-    @torch.inference_mode()
     def keep(self, row: int, num_chain: int, rest: Sequence[int]) -> None:
         """Verify tokens of the row's last input: the first `num_chain`, and then `rest`.
 
@@ -125,7 +125,7 @@ class RaggedForward:
             rest: Places in the input, rising, of the right tokens that follow them; they are moved.
         """
         start = self.lengths[row]
-        if rest:
+        if rest:  # the rare case, where a branch won
             self.cache.move_slots(row, [start + i for i in rest], start + num_chain)
         self.lengths[row] = start + num_chain + len(rest)
 
