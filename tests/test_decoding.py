@@ -19,7 +19,7 @@ from jacobi_forcing.decoding import (
 )
 from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.decoding.draft import chain, grow
-from jacobi_forcing.decoding.loop import _Row
+from jacobi_forcing.decoding.request import Row
 from jacobi_forcing.decoding.strategies import branch_tokens
 from jacobi_forcing.errors import ConfigError, DataError, ModelError
 from jacobi_forcing.models import MaskBuilder, RaggedForward, load_model, masks
@@ -191,7 +191,7 @@ def tree_logits(model, texts, drafts):
     forward.logits(0, [text[:-2] for text in texts], 1)
     forward.lengths = [len(text) - 2 for text in texts]
     rows = [
-        _Row(None, None, None, None, text, text[-2:], draft)
+        Row(None, None, None, None, text, text[-2:], draft)
         for text, draft in zip(texts, drafts, strict=True)
     ]
     found = forward.logits(

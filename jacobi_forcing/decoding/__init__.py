@@ -5,8 +5,9 @@ errors, models.
 """
 
 from jacobi_forcing.decoding.events import Finished, Forward
-from jacobi_forcing.decoding.loop import DecodingLoop, Request, decode, decode_one
+from jacobi_forcing.decoding.loop import DecodingLoop, decode, decode_one
 from jacobi_forcing.decoding.noise import Noise
+from jacobi_forcing.decoding.request import Request
 from jacobi_forcing.decoding.sampling import GREEDY, Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
 

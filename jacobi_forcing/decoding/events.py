@@ -16,6 +16,7 @@ class Forward(NamedTuple):
     accepted: list[int]  # ids committed by this forward: those nodes' tokens and one more
     tail: list[int]  # the model's choices for the places behind them, right or wrong
     logprobs: list[float] | None = None  # of the accepted ids, in nats, where asked for
+    alternatives: list[list[tuple[int, float]]] | None = None  # the likeliest ids, and theirs
 
     @property
     def guesses(self) -> list[int]:

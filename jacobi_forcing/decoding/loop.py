@@ -6,77 +6,25 @@ choices: a guess is kept only where it equals the choice behind a text already k
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from jacobi_forcing.config import DecoderConfig, check
-from jacobi_forcing.decoding.draft import ROOT, Draft, Settled, chain, settle
+from jacobi_forcing.decoding.draft import Draft, Settled, chain, settle
 from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.gumbel import likeliest
-from jacobi_forcing.decoding.sampling import GREEDY, NOTHING, Asked, Sampler, Sampling, choose
-from jacobi_forcing.decoding.stops import Stop, StopStrings
+from jacobi_forcing.decoding.request import Request, Row
+from jacobi_forcing.decoding.sampling import NOTHING, Asked, Sampler, choose
+from jacobi_forcing.decoding.stops import StopStrings
 from jacobi_forcing.decoding.strategies import Strategy
 from jacobi_forcing.decoding.width import FullWidth, Width
 from jacobi_forcing.errors import ConfigError, DataError
-from jacobi_forcing.models import Branches, CausalLM, make_forward
+from jacobi_forcing.models import CausalLM, make_forward
+from jacobi_forcing.models.prefixes import PrefixStore
 
 Event = Forward | Finished
-
-
-class Request(NamedTuple):
-    """One prompt to continue."""
-
-    index: int  # names the request in the events
-    prompt_ids: Sequence[int]
-    max_new_tokens: int  # at least 1
-    sampling: Sampling = GREEDY
-    stop: Sequence[str] | Stop = ()  # texts that end the answer and stay in it, or any rule
-    wants_logprobs: bool = False
-
-
-@dataclass
-class _Row:
-    """A request in flight: its text, and which of it the cache does not hold yet."""
-
-    request: Request
-    strategy: Strategy
-    sampler: Sampler | None  # None where the likeliest token is taken
-    stop: Stop | None
-    ids: list[int]  # prompt and committed tokens
-    pending: list[int]  # the end of `ids` that no forward has seen: the prompt, later one token
-    draft: Draft
-    num_forwards: int = 0
-    end: str = ""  # why it is done, once it is
-
-    @property
-    def offset(self) -> int:
-        return len(self.ids) - len(self.request.prompt_ids)
-
-    @property
-    def budget(self) -> int:
-        return self.request.max_new_tokens - self.offset
-
-    @property
-    def answer(self) -> list[int]:
-        return self.ids[len(self.request.prompt_ids) :]
-
-    @property
-    def branches(self) -> Branches | None:
-        """How the draft's branches lie in the forward's input."""
-        draft, num_pending = self.draft, len(self.pending)
-        if not draft.num_branch_tokens:
-            return None
-        before = list(range(num_pending))
-        ways: list[list[int]] = []
-        for node, parent in enumerate(draft.parents, num_pending):
-            ways.append([*(before if parent == ROOT else ways[parent]), node])
-        ways = ways[draft.num_trunk :]
-        first = num_pending + draft.num_trunk
-        return Branches(first, positions=[len(way) - 1 for way in ways], ways=ways)
 
 
 class DecodingLoop:
@@ -91,8 +39,11 @@ class DecodingLoop:
             (give it where the context is large).
         branch_tokens: Tokens that a draft may hold beside its trunk, which need slots too.
         width: Limits how many guesses a forward carries; by default nothing does.
-        prefill_tokens: Longer prompts are read in pieces of so many tokens: a mask is as large as
-            a piece times the text before it. All pieces count as one forward, as for AR.
+        prefill_tokens: Longer prompts are read in pieces of so many tokens, one in every step, so
+            that running rows wait no longer than for a piece, and a mask is no larger than one
+            times the text before it. All pieces count as one forward, as for AR.
+        prefix_tokens: Keep so many tokens of finished texts, for prompts that begin like one
+            (`models.prefixes`).
     """
 
     def __init__(
@@ -104,6 +55,7 @@ class DecodingLoop:
         branch_tokens: int = DecoderConfig.branch_tokens,
         width: Width | None = None,
         prefill_tokens: int = 1024,
+        prefix_tokens: int = 0,
     ):
         self.model = model
         self.prefill_tokens = prefill_tokens
@@ -112,8 +64,12 @@ class DecodingLoop:
         self.batch_size = batch_size
         self.width = width or FullWidth()
         self.forward = make_forward(model, batch_size, self.max_tokens + branch_tokens)
-        self._active: list[_Row] = []  # rows 0, 1, ... of the cache
-        self._arrived: list[_Row] = []  # not yet prefilled; the rows behind those
+        self.prefixes = PrefixStore(self.forward.cache, prefix_tokens)
+        self.blamed: int | None = None  # the request whose own code made the last step raise
+        self._active: list[Row] = []  # rows 0, 1, ... of the cache
+        self._arrived: list[Row] = []  # not yet prefilled
+        self._reading: Row | None = None  # of those: of its prompt, pieces are in the cache ...
+        self._read_in = 0  # ... in this row
         self._events: list[Event] = []  # of a step that was broken off, for the next one to give
 
     @property
@@ -164,15 +120,17 @@ class DecodingLoop:
             stop = StopStrings(self.model.tokenizer, request.stop)
         eos_ids = self.model.eos_ids
         ids = list(request.prompt_ids)
+        prefix = self.prefixes.find(ids)
         self._arrived.append(
-            _Row(
+            Row(
                 request,
                 strategy,
                 None if is_plain else Sampler(request.sampling, num_prompt, eos_ids),
                 stop,
                 ids,
-                pending=list(ids),
+                pending=ids[prefix.num_tokens if prefix else 0 :],
                 draft=chain([]),
+                prefix=prefix,
             )
         )
 
@@ -207,9 +165,10 @@ class DecodingLoop:
         """Run one forward for every row; give what it settled.
 
         Whatever a constraint, a processor or a stop rule raises comes out of here and finds every
-        row as it was, or settled whole: cancel the row that caused it, or try again.
+        row as it was, or settled whole: cancel the request that caused it, which is `blamed`, or
+        try again.
         """
-        events = self._events
+        events, self.blamed = self._events, None
         try:
             self._step(events)
         finally:
@@ -223,12 +182,12 @@ class DecodingLoop:
         self._compact()
         # Arrivals are prefilled apart: beside them, running rows would be padded to their width.
         num_running = len(self._active)
-        if self._arrived:
-            limit = self.width.limit(num_running + len(self._arrived))
-            self._read_long_prompts(num_running)
-            events += self._forward(num_running, self._arrived, limit)
-            self._active += self._arrived
-            self._arrived = []
+        self._read_piece()
+        if arrived := self._place_arrivals(num_running):
+            limit = self.width.limit(num_running + len(arrived))
+            events += self._forward(num_running, arrived, limit)
+            self._active += arrived
+            self._arrived = [row for row in self._arrived if row not in arrived]
         if num_running:
             limit = self.width.limit(num_running)
             start = time.perf_counter()
@@ -237,17 +196,37 @@ class DecodingLoop:
             self.width.observe(num_running, limit, num_tokens, time.perf_counter() - start)
             events += settled
 
-    def _read_long_prompts(self, first_row: int) -> None:
-        """Bring all but the last piece of every arrival's prompt into the cache."""
-        for place, row in enumerate(self._arrived, first_row):
-            self.forward.lengths[place] = 0
-            row.pending = list(row.ids)  # whole again, where an earlier try was broken off
-            while len(row.pending) > self.prefill_tokens:
-                self.forward.logits(place, [row.pending[: self.prefill_tokens]], 1)
-                self.forward.keep(place, self.prefill_tokens, [])
-                row.pending = row.pending[self.prefill_tokens :]
+    def _read_piece(self) -> None:
+        """Bring a piece of a long prompt into the cache: into its last row, free until all joined.
 
-    def _forward(self, first_row: int, rows: list[_Row], limit: int) -> Iterator[Event]:
+        One prompt at a time; short ones that came later overtake it.
+        """
+        if self._reading not in self._arrived:
+            long = (row for row in self._arrived if len(row.pending) > self.prefill_tokens)
+            self._reading, self._read_in = next(long, None), self.batch_size - 1
+            if self._reading is not None and self._reading.prefix is not None:
+                self.prefixes.load(self._reading.prefix, self._read_in)
+        row = self._reading
+        if row is not None and len(row.pending) > self.prefill_tokens:
+            self.forward.lengths[self._read_in] = row.num_cached
+            self.forward.logits(self._read_in, [row.pending[: self.prefill_tokens]], 1)
+            row.pending = row.pending[self.prefill_tokens :]
+
+    def _place_arrivals(self, first_row: int) -> list[Row]:
+        """Give the arrivals whose rest fits into one forward, from cache row `first_row` on."""
+        ready = [row for row in self._arrived if len(row.pending) <= self.prefill_tokens]
+        # What was read goes first: another may be about to take the row it lies in.
+        ready.sort(key=lambda row: row is not self._reading)
+        for place, row in enumerate(ready, first_row):
+            if row is self._reading:
+                self.forward.cache.move_row(self._read_in, place)
+                self._read_in = place
+            elif row.prefix is not None:
+                self.prefixes.load(row.prefix, place)
+            self.forward.lengths[place] = row.num_cached
+        return ready
+
+    def _forward(self, first_row: int, rows: list[Row], limit: int) -> Iterator[Event]:
         """Run one forward over neighbouring cache rows and commit what it settles."""
         for row in rows:
             # With m guesses a forward settles up to m + 1 tokens: no use in more than the budget.
@@ -258,10 +237,11 @@ class DecodingLoop:
             max(len(row.draft.tokens) for row in rows) + 1,
             [row.branches for row in rows],
         )
-        chosen = _choose(rows, logits)
+        chosen = self._choose(rows, logits)
         every = [settle(row.draft, choices) for row, choices in zip(rows, chosen, strict=True)]
         # Stop rules are others' code: what they raise finds all rows as they were.
         ends = [self._end(row, settled.tokens) for row, settled in zip(rows, every, strict=True)]
+        self.blamed = None
         for number, (row, settled, end) in enumerate(zip(rows, every, ends, strict=True)):
             # Of the right guesses, the trunk's lie where they belong, those of branches do not.
             # Everything else of the draft stays behind the row's length, to be written over.
@@ -272,12 +252,45 @@ class DecodingLoop:
             scores = logits[number] if row.request.wants_logprobs else None
             yield from self._commit(row, settled, end, scores)
 
-    def _end(self, row: _Row, accepted: list[int]) -> tuple[int, str]:
+    @torch.inference_mode()
+    def _choose(self, rows: list[Row], logits: Tensor) -> list[list[int]]:
+        """Choose behind every row's committed text and behind each node of its draft.
+
+        Args:
+            rows: B rows.
+            logits: [B, Q, V]; a row's own are its last ones.
+
+        Returns:
+            Per row, 1 + nodes ids.
+        """
+        choices = likeliest(logits)
+        asked = {
+            number: Asked(
+                row.sampler, logits[number, -len(row.draft.tokens) - 1 :], row.ids, row.draft
+            )
+            for number, row in enumerate(rows)
+            if row.sampler is not None
+        }
+        try:
+            drawn = choose(list(asked.values()))
+        except Exception:
+            for number, one in asked.items():  # whose constraint or processor was it?
+                self.blamed = rows[number].request.index
+                choose([one])
+            self.blamed = None
+            raise
+        for number, found in zip(asked, drawn, strict=True):
+            choices[number, -len(found) :] = found
+        every = choices.tolist()  # the step's only wait for the device
+        return [one[-len(row.draft.tokens) - 1 :] for row, one in zip(rows, every, strict=True)]
+
+    def _end(self, row: Row, accepted: list[int]) -> tuple[int, str]:
         """Say how many of the accepted tokens are part of the answer, and why it ends, if it does.
 
         Raises:
             ConfigError: The row's constraint, bans or processors leave no token to choose.
         """
+        self.blamed = row.request.index
         for count, token in enumerate(accepted, 1):
             if token == NOTHING:
                 raise ConfigError(
@@ -291,7 +304,7 @@ class DecodingLoop:
         return len(accepted), ""
 
     def _commit(
-        self, row: _Row, settled: Settled, end: tuple[int, str], scores: Tensor | None
+        self, row: Row, settled: Settled, end: tuple[int, str], scores: Tensor | None
     ) -> Iterator[Event]:
         path, accepted, tail = settled
         count, reason = end
@@ -304,9 +317,13 @@ class DecodingLoop:
         offset = row.offset
         row.ids += accepted
         row.pending = row.ids[-1:]
-        logprobs = None if scores is None else _logprobs(scores, row.draft, path, accepted)
-        index, number = row.request.index, row.num_forwards
-        yield Forward(index, number, offset, row.draft, path, accepted, tail, logprobs)
+        forward = Forward(
+            row.request.index, row.num_forwards, offset, row.draft, path, accepted, tail
+        )
+        if scores is not None:
+            found = _logprobs(scores, row.draft, path, accepted, row.request.num_alternatives)
+            forward = forward._replace(logprobs=found[0], alternatives=found[1])
+        yield forward
         row.num_forwards += 1
         if row.budget <= 0:
             row.end = row.end or "length"
@@ -321,6 +338,7 @@ class DecodingLoop:
             if not active[place].end:
                 place += 1
                 continue
+            self.prefixes.save(place, active[place].ids[: lengths[place]])
             last = active.pop()
             if place < len(active):
                 active[place] = last
@@ -329,43 +347,27 @@ class DecodingLoop:
         lengths[len(active) :] = [0] * (len(lengths) - len(active))
 
 
-def _finished(row: _Row) -> Finished:
+def _finished(row: Row) -> Finished:
     return Finished(row.request.index, row.answer, row.end, row.num_forwards)
 
 
 @torch.inference_mode()
-def _choose(rows: list[_Row], logits: Tensor) -> list[list[int]]:
-    """Choose behind every row's committed text and behind each node of its draft.
-
-    Args:
-        rows: B rows.
-        logits: [B, Q, V]; a row's own are its last ones.
-
-    Returns:
-        Per row, 1 + nodes ids.
-    """
-    choices = likeliest(logits)
-    asked = {
-        number: Asked(row.sampler, logits[number, -len(row.draft.tokens) - 1 :], row.ids, row.draft)
-        for number, row in enumerate(rows)
-        if row.sampler is not None
-    }
-    if asked:
-        for number, found in zip(asked, choose(list(asked.values())), strict=True):
-            choices[number, -len(found) :] = found
-    every = choices.tolist()  # the step's only wait for the device
-    return [one[-len(row.draft.tokens) - 1 :] for row, one in zip(rows, every, strict=True)]
-
-
-@torch.inference_mode()
 def _logprobs(
-    scores: Tensor, draft: Draft, path: Sequence[int], accepted: Sequence[int]
-) -> list[float]:
-    """Give log p(token), in nats, of accepted tokens under the model's own [Q, V] logits."""
+    scores: Tensor, draft: Draft, path: Sequence[int], accepted: Sequence[int], num_others: int
+) -> tuple[list[float], list[list[tuple[int, float]]]]:
+    """Give log p(token), in nats, of accepted tokens under the model's own [Q, V] logits.
+
+    And behind the same texts the likeliest tokens, `num_others` of them, with theirs.
+    """
     scores = scores[-len(draft.tokens) - 1 :]
     behind = [0, *(node + 1 for node in path)][: len(accepted)]
     found = scores[behind].float().log_softmax(-1)
-    return found[range(len(accepted)), list(accepted)].tolist()
+    best = found.topk(num_others)
+    others = [
+        list(zip(*pair, strict=True))
+        for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+    return found[range(len(accepted)), list(accepted)].tolist(), others
 
 
 def decode(

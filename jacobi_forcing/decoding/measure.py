@@ -8,7 +8,8 @@ import torch
 
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.events import Finished
-from jacobi_forcing.decoding.loop import Request, decode
+from jacobi_forcing.decoding.loop import decode
+from jacobi_forcing.decoding.request import Request
 from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
 from jacobi_forcing.decoding.width import Width
 from jacobi_forcing.models import CausalLM

@@ -96,6 +96,8 @@ class SlotCache(Cache):
     @torch.inference_mode()
     def move_row(self, source: int, target: int) -> None:
         """Copy one row over another, so that the rows in use stay next to each other."""
+        if source == target:
+            return
         for layers in (self.keys, self.values):
             for stored in layers.values():
                 stored[target] = stored[source]
