@@ -49,6 +49,10 @@ STAGES = {
         configs.TuneConfig,
         "jacobi tune --model forced/ --prompts prompts.jsonl --batch-size 16",
     ),
+    "serve": (
+        configs.ServeConfig,
+        "jacobi serve --model tiny-forced --port 8000",
+    ),
     "demo": (configs.DemoConfig, "jacobi demo"),
 }
 _POSITIONAL = {"force": "recipe"}

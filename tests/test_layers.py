@@ -11,6 +11,7 @@ LAYERS = [
     {"models", "problems", "progress"},
     {"decoding", "data"},
     {"training", "drawing", "integrations"},
+    {"serving"},
     {"stages"},
     {"cli"},
     {"__main__"},

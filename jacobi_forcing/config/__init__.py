@@ -32,6 +32,7 @@ from jacobi_forcing.config.decoding import (
     TuneConfig,
     TunedConfig,
 )
+from jacobi_forcing.config.serving import ServeConfig
 from jacobi_forcing.config.training import (
     MASKS,
     AverageConfig,
@@ -58,6 +59,7 @@ __all__ = [
     "ForceConfig",
     "PackConfig",
     "SamplingConfig",
+    "ServeConfig",
     "TrainConfig",
     "TuneConfig",
     "TunedConfig",

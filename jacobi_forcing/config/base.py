@@ -103,7 +103,8 @@ _AT_LEAST_ONE = (
     *("max_new_tokens", "batch_size", "shard_prompts", "window", "copies"),
     *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
     *("eval_max_new_tokens", "sort_prompts", "distinct_tokens", "verifier_workers", "gpus"),
-    *("num_prompts", "self_prompt_tokens"),
+    *("num_prompts", "self_prompt_tokens", "max_waiting", "max_body_kilobytes", "max_choices"),
+    "prefill_tokens",
 )
 _SIGNED = ("presence_penalty", "frequency_penalty")
 _AT_MOST = {"threads": 1024, "pool_size": 1024, "branch_tokens": 4096}

@@ -44,6 +44,7 @@ class PrefixStore:
     def __init__(self, cache: SlotCache, num_tokens: int):
         self.cache = cache
         self.num_tokens = num_tokens
+        self.num_copied = 0  # tokens that were copied and not computed, in all
         self._kept: list[_Kept] = []  # the latest used last
 
     @property
@@ -66,6 +67,7 @@ class PrefixStore:
     def load(self, prefix: Prefix, row: int) -> None:
         """Write a beginning into the first slots of a cache row."""
         end = prefix.num_tokens
+        self.num_copied += end
         for stored, kept in self._pairs(prefix.kept):
             stored[row, :, :end] = kept[:, :end]
 

@@ -1,0 +1,5 @@
+"""An OpenAI-compatible server around the decoding loop: one process, one model, many requests.
+
+`engine` runs the loop in a thread of its own; `app` is the web application around it. May import:
+config, errors, models, decoding, data, drawing, integrations.
+"""

@@ -1,0 +1,251 @@
+"""From a request's body to what the engine decodes: prompts, budgets, sampling, decoders."""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from jacobi_forcing.config import DecoderConfig
+from jacobi_forcing.data.prompts import encode
+from jacobi_forcing.decoding import Request, Sampling
+from jacobi_forcing.errors import ConfigError, DataError, JacobiForcingError
+from jacobi_forcing.integrations.grammar import Grammar, json_schema
+from jacobi_forcing.models import CausalLM
+from jacobi_forcing.serving.schema import ChatBody, CompletionBody, JsonSchema
+
+_SEEDS = 1 << 64
+_APART = 0x9E3779B97F4A7C15  # between the seeds of one request's answers: 2**64 / golden ratio
+_LARGEST_SCHEMA = 1 << 14  # characters: what a schema compiles to can be far larger than itself
+
+
+class RefusedError(JacobiForcingError):
+    """A request cannot be done as asked."""
+
+    def __init__(self, message: str, field: str | None = None, code: str | None = None):
+        super().__init__(message)
+        self.field = field
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server allows."""
+
+    max_tokens: int  # prompt plus answer
+    max_new_tokens: int  # where none are asked for
+    max_choices: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one body asks for: one request per choice, the prompts in order, n of each."""
+
+    requests: list[Request]
+    decoder: DecoderConfig
+    stop: list[str]
+    num_prompt: int  # tokens of all prompts, each counted once
+    prompts: list[list[int]]  # their ids, one per choice
+    show_forwards: bool
+    is_chat: bool
+    wants_usage: bool
+    echo: bool = False
+
+
+class Reader:
+    """Reads bodies for one model.
+
+    Args:
+        model: Whose tokenizer and defaults apply.
+        decoder: As the server was started: requests may ask for narrower drafts.
+        limits: What is allowed.
+    """
+
+    def __init__(self, model: CausalLM, decoder: DecoderConfig, limits: Limits):
+        self.model = model
+        self.decoder = decoder
+        self.limits = limits
+        self.defaults = _defaults(model)
+        self.grammar = lru_cache(64)(self._grammar)
+
+    def read(self, body: CompletionBody | ChatBody) -> Asked:
+        """Turn a body into requests.
+
+        Raises:
+            RefusedError: It cannot be done; the message says why, for the client.
+        """
+        if body.stream_options is not None and not body.stream:
+            raise RefusedError("stream_options need stream: true.", "stream_options")
+        prompts = self._prompts(body)
+        num_choices = body.n or 1
+        if num_choices > self.limits.max_choices:
+            raise RefusedError(
+                f"n is {num_choices}, but this server gives at most {self.limits.max_choices} "
+                "answers to one prompt.",
+                "n",
+            )
+        stop = [body.stop] if isinstance(body.stop, str) else list(body.stop or [])
+        sampling = self._sampling(body)
+        first = secrets.randbits(64) if body.seed is None else body.seed % _SEEDS
+        num_alternatives = _num_alternatives(body)
+        requests = [
+            Request(
+                index=-1,
+                prompt_ids=prompt,
+                max_new_tokens=self._budget(body, prompt),
+                sampling=replace(sampling, seed=(first + choice * _APART) % _SEEDS),
+                stop=stop,
+                wants_logprobs=num_alternatives is not None,
+                num_alternatives=num_alternatives or 0,
+            )
+            for prompt in prompts
+            for choice in range(num_choices)
+        ]
+        return Asked(
+            requests,
+            self._decoder(body),
+            stop,
+            num_prompt=sum(map(len, prompts)),
+            prompts=[list(request.prompt_ids) for request in requests],
+            show_forwards=body.jacobi is not None and body.jacobi.show_forwards,
+            is_chat=isinstance(body, ChatBody),
+            wants_usage=body.stream_options is not None and body.stream_options.include_usage,
+            echo=isinstance(body, CompletionBody) and body.echo,
+        )
+
+    def _prompts(self, body: CompletionBody | ChatBody) -> list[list[int]]:
+        if isinstance(body, ChatBody):
+            field, records = "messages", [{"messages": [_message(m) for m in body.messages]}]
+        else:
+            field, prompt = "prompt", body.prompt
+            several = isinstance(prompt, list) and not isinstance(prompt[0], int)
+            records = [
+                {"prompt": one} if isinstance(one, str) else one
+                for one in (prompt if several else [prompt])
+            ]
+        prompts = []
+        for record in records:
+            try:
+                is_ids = isinstance(record, list)
+                ids = record if is_ids else encode(record, self.model.tokenizer, field, None)
+            except DataError as error:
+                raise RefusedError(str(error), field) from error
+            self._check_prompt(ids, field)
+            prompts.append(ids)
+        return prompts
+
+    def _check_prompt(self, ids: Sequence[int], field: str) -> None:
+        wrong = next((token for token in ids if token >= self.model.config.vocab_size), None)
+        if wrong is not None:
+            last = self.model.config.vocab_size - 1
+            raise RefusedError(f"{field} holds {wrong}, but token ids are 0 to {last}.", field)
+        if len(ids) >= self.limits.max_tokens:
+            raise RefusedError(
+                f"{field} has {len(ids)} tokens, but this server holds {self.limits.max_tokens} "
+                "with the answer. Shorten it.",
+                field,
+                "context_length_exceeded",
+            )
+
+    def _budget(self, body: CompletionBody | ChatBody, prompt: Sequence[int]) -> int:
+        asked = body.max_tokens
+        if isinstance(body, ChatBody) and body.max_completion_tokens is not None:
+            asked = body.max_completion_tokens
+        return min(asked or self.limits.max_new_tokens, self.limits.max_tokens - len(prompt))
+
+    def _sampling(self, body: CompletionBody | ChatBody) -> Sampling:
+        asked = {
+            "temperature": body.temperature,
+            "top_p": body.top_p,
+            "top_k": body.top_k,
+            "min_p": body.min_p,
+            "repetition_penalty": body.repetition_penalty,
+            "presence_penalty": body.presence_penalty,
+            "frequency_penalty": body.frequency_penalty,
+            "min_new_tokens": body.min_tokens,
+        }
+        asked = {name: value for name, value in asked.items() if value is not None}
+        return Sampling(
+            **(self.defaults | asked),
+            logit_bias=self._bias(body.logit_bias or {}),
+            constraint=self._constraint(body),
+        )
+
+    def _bias(self, asked: Mapping[str, float]) -> dict[int, float]:
+        size, found = self.model.config.vocab_size, {}
+        for name, value in asked.items():
+            if not (name.isascii() and name.isdigit()) or int(name) >= size:
+                raise RefusedError(
+                    f"logit_bias names {name[:40]!r}, but token ids are 0 to {size - 1}.",
+                    "logit_bias",
+                )
+            found[int(name)] = value
+        return found
+
+    def _constraint(self, body: CompletionBody | ChatBody) -> Grammar | None:
+        form = body.response_format
+        if form is None or form.type == "text":
+            return None
+        if form.json_schema is None:
+            raise RefusedError("response_format needs a json_schema.", "response_format")
+        return self._schema(form.json_schema)
+
+    def _schema(self, schema: JsonSchema) -> Grammar:
+        text = json.dumps(schema.schema_)
+        if len(text) > _LARGEST_SCHEMA:
+            raise RefusedError(
+                f"the JSON schema has {len(text)} characters, at most are {_LARGEST_SCHEMA}.",
+                "response_format",
+            )
+        try:
+            return self.grammar(text)
+        except ConfigError as error:
+            raise RefusedError(str(error), "response_format") from error
+
+    def _grammar(self, schema: str) -> Grammar:
+        return json_schema(self.model.tokenizer, schema)
+
+    def _decoder(self, body: CompletionBody | ChatBody) -> DecoderConfig:
+        if body.jacobi is None:
+            return self.decoder
+        asked = body.jacobi.model_dump(exclude={"show_forwards"}, exclude_none=True)
+        if asked.get("block_size", 0) > self.decoder.block_size:
+            raise RefusedError(
+                f"jacobi.block_size is {asked['block_size']}, but this server drafts up to "
+                f"{self.decoder.block_size} tokens.",
+                "jacobi.block_size",
+            )
+        if self.decoder.pool_size == 0 and asked.get("pool_size"):
+            raise RefusedError(
+                "jacobi.pool_size: this server was started without recycling.", "jacobi.pool_size"
+            )
+        return replace(self.decoder, **asked)
+
+
+def _message(message: Any) -> dict[str, str]:
+    """Make what chat templates take of a message."""
+    content = message.content
+    if not isinstance(content, str):
+        content = "".join(part.text for part in content)
+    named = {} if message.name is None else {"name": message.name}
+    return {"role": message.role, "content": content, **named}
+
+
+def _num_alternatives(body: CompletionBody | ChatBody) -> int | None:
+    """Give how many alternatives go with every logprob; None where none is asked for."""
+    if isinstance(body, CompletionBody):
+        return body.logprobs
+    if body.top_logprobs is not None and not body.logprobs:
+        raise RefusedError("top_logprobs need logprobs: true.", "top_logprobs")
+    return (body.top_logprobs or 0) if body.logprobs else None
+
+
+def _defaults(model: CausalLM) -> dict[str, Any]:
+    """Take what `model.generate` would do without arguments: greedy, if its files say no more."""
+    config = model.network.generation_config
+    if not getattr(config, "do_sample", False):
+        return {}
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    found = {"temperature": 1.0} | {name: getattr(config, name, None) for name in names}
+    return {name: value for name, value in found.items() if value is not None}

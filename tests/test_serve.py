@@ -1,0 +1,503 @@
+"""The server gives what the decoder gives, to every client, whatever the others do."""
+
+import json
+import random
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+from toys import toy_model
+
+openai = pytest.importorskip("openai", reason="needs the serve extra and openai")
+httpx = pytest.importorskip("httpx")
+uvicorn = pytest.importorskip("uvicorn")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from jacobi_forcing import problems  # noqa: E402
+from jacobi_forcing.config import DecoderConfig, ServeConfig  # noqa: E402
+from jacobi_forcing.decoding import Finished, Request, Sampling  # noqa: E402
+from jacobi_forcing.decoding.answer import answer  # noqa: E402
+from jacobi_forcing.models import RaggedForward, load_model  # noqa: E402
+from jacobi_forcing.serving.app import make_app  # noqa: E402
+from jacobi_forcing.serving.choice import StopText  # noqa: E402
+from jacobi_forcing.serving.engine import Engine, Failed, Job  # noqa: E402
+from jacobi_forcing.stages import serve  # noqa: E402
+
+PROBLEM = problems.held_out("math", 1, 0)[0].prompt
+TEMPLATE = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = load_model("tiny-forced")
+    model.tokenizer.chat_template = TEMPLATE
+    return model
+
+
+@contextmanager
+def serving(model, api_key="", **settings):
+    """A real server in a thread of this process; yields its service and address."""
+    config = ServeConfig(tuning="none", **({"batch_size": 4, "max_tokens": 400} | settings))
+    service = serve.make_service(config, model)
+    app = make_app(service, api_key=api_key, max_body_bytes=1024 * config.max_body_kilobytes)
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield service, f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+        assert not service.engine.is_alive
+
+
+@pytest.fixture(scope="module")
+def server(model):
+    with serving(model) as (service, url):
+        yield service, url
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    return server[1]
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
+
+
+def offline(model, prompt, max_new_tokens=60, **more):
+    return answer(model, prompt, max_new_tokens=max_new_tokens, tuned=False, **more)
+
+
+def until_idle(service):
+    """Wait until nothing is in flight."""
+    end = time.monotonic() + 20
+    while service.engine.load.running or service.engine.load.waiting:
+        assert time.monotonic() < end, "a row was leaked"
+        time.sleep(0.02)
+
+
+def ask(url, path="/v1/completions", **body):
+    body = {"model": "tiny-forced", "prompt": PROBLEM} | body
+    return httpx.post(url + path, json=body, timeout=60)
+
+
+def test_openais_client_reads_what_the_decoder_says(model, client):
+    expected = offline(model, PROBLEM)
+    asked = {"model": "tiny-forced", "max_tokens": 60}
+    whole = client.completions.create(prompt=PROBLEM, **asked)
+    assert whole.choices[0].text == expected.text
+    assert whole.choices[0].finish_reason == {"eos": "stop"}.get(
+        expected.finished.reason, expected.finished.reason
+    )
+    assert whole.usage.completion_tokens == len(expected.ids)
+    assert whole.usage.prompt_tokens == len(model.tokenizer.encode(PROBLEM))
+    assert whole.usage.tokens_per_forward > 1.5
+    stream = client.completions.create(
+        prompt=PROBLEM, stream=True, stream_options={"include_usage": True}, **asked
+    )
+    *chunks, last = stream
+    assert "".join(chunk.choices[0].text for chunk in chunks) == expected.text
+    assert len(chunks) > 3
+    assert last.usage.completion_tokens == len(expected.ids)
+    said = [{"role": "user", "content": PROBLEM.strip()}]
+    chat = client.chat.completions.create(messages=said, **asked)
+    assert chat.choices[0].message.content == expected.text
+    assert chat.choices[0].message.role == "assistant"
+    parts = [{"role": "user", "content": [{"type": "text", "text": PROBLEM.strip()}]}]
+    chunks = list(client.chat.completions.create(messages=parts, stream=True, **asked))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == expected.text
+    assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert client.models.list().data[0].id == "tiny-forced"
+
+
+def test_a_seed_gives_the_same_text_whatever_the_load(model, url):
+    asked = {"temperature": 2.0, "top_k": 50, "seed": 7, "max_tokens": 50}
+    alone = ask(url, **asked).json()["choices"][0]["text"]
+    sampling = Sampling(temperature=2.0, top_k=50, seed=7)
+    assert alone == offline(model, PROBLEM, 50, sampling=sampling).text
+    found, threads = [], []
+    for number in range(10):
+        body = asked | {"seed": 7 if number % 2 else number + 100}
+        threads.append(
+            threading.Thread(
+                target=lambda body=body: found.append((body["seed"], ask(url, **body)))
+            )
+        )
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    texts = [reply.json()["choices"][0]["text"] for seed, reply in found if seed == 7]
+    assert texts == [alone] * 5
+    others = {reply.json()["choices"][0]["text"] for seed, reply in found if seed != 7}
+    assert len(others) > 2
+
+
+def test_several_choices_and_prompts_come_in_order(model, url):
+    prompts = [PROBLEM, "def add(a, b):\n"]
+    asked = {"prompt": prompts, "n": 2, "temperature": 1.8, "seed": 3, "max_tokens": 20}
+    choices = ask(url, **asked).json()["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2, 3]
+    assert choices[0]["text"] != choices[1]["text"]  # answers to one prompt differ in their seed
+    for place, prompt in ((0, 0), (2, 1)):
+        sampling = Sampling(temperature=1.8, seed=3)
+        assert choices[place]["text"] == offline(model, prompts[prompt], 20, sampling=sampling).text
+    with httpx.stream(
+        "POST", f"{url}/v1/completions", json={"model": "tiny-forced", **asked, "stream": True}
+    ) as reply:
+        texts = ["", "", "", ""]
+        for chunk in events(reply):
+            texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
+    assert texts == [choice["text"] for choice in choices]
+    ids = [model.tokenizer.encode(prompt) for prompt in prompts]
+    assert ask(url, **asked | {"prompt": ids}).json()["choices"] == choices
+
+
+def events(reply):
+    """The objects of a stream; checks that it ends as it should."""
+    lines = [line for line in reply.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+
+
+def test_a_stop_string_is_no_part_of_the_text(model, url):
+    text = offline(model, PROBLEM).text
+    for stop in (text[5:8], [text[10:25], "never"], text[7]):
+        some = [stop] if isinstance(stop, str) else stop
+        first = min(text.index(one) for one in some if one in text)
+        whole = ask(url, stop=stop, max_tokens=60).json()
+        assert whole["choices"][0]["text"] == text[:first]
+        assert whole["choices"][0]["finish_reason"] == "stop"
+        with httpx.stream(
+            "POST",
+            f"{url}/v1/completions",
+            json={
+                "model": "tiny-forced",
+                "prompt": PROBLEM,
+                "stop": stop,
+                "max_tokens": 60,
+                "stream": True,
+            },
+        ) as reply:
+            chunks = events(reply)
+        assert "".join(c["choices"][0]["text"] for c in chunks) == text[:first]
+        assert whole["usage"]["completion_tokens"] < 60
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text("ab", max_size=4), max_size=12),
+    st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+)
+def test_text_is_cut_at_the_first_stop_however_it_comes(pieces, stops):
+    stop, out = StopText(stops), []
+    for piece in pieces:
+        out.append(stop.push(piece))
+        if stop.is_over:
+            break
+    out.append(stop.finish())
+    text = "".join(pieces)
+    # The slow way: letter by letter, as soon as one is complete.
+    ends = [
+        (end, max(len(s) for s in stops if text[:end].endswith(s)))
+        for end in range(len(text) + 1)
+        if any(text[:end].endswith(s) for s in stops)
+    ]
+    found = "".join(out)
+    if not ends:
+        assert found == text
+        assert not stop.is_over
+    else:
+        assert stop.is_over
+        assert not any(s in found for s in stops)
+        assert text.startswith(found)
+        assert any(text[len(found) :].startswith(s) for s in stops)
+
+
+def test_logprobs_bias_and_echo(model, url):
+    expected = offline(model, PROBLEM, 12)
+    reply = ask(url, max_tokens=12, logprobs=2, echo=True).json()["choices"][0]
+    assert reply["text"] == PROBLEM + expected.text
+    logits = model.network(torch.tensor([model.tokenizer.encode(PROBLEM) + expected.ids])).logits
+    start = len(model.tokenizer.encode(PROBLEM)) - 1
+    right = logits[0, start:-1].log_softmax(-1)[range(len(expected.ids)), expected.ids]
+    torch.testing.assert_close(
+        torch.tensor(reply["logprobs"]["token_logprobs"]), right, atol=1e-3, rtol=1e-3
+    )
+    assert "".join(reply["logprobs"]["tokens"]).strip() == expected.text.strip()
+    assert all(len(others) == 2 for others in reply["logprobs"]["top_logprobs"])
+    first = expected.ids[0]
+    banned = ask(url, max_tokens=12, logit_bias={str(first): -100}).json()["choices"][0]["text"]
+    assert banned == offline(model, PROBLEM, 12, sampling=Sampling(logit_bias={first: -100.0})).text
+    assert banned != expected.text
+
+
+def test_an_answer_follows_a_json_schema(url):
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    reply = ask(url, response_format=form, max_tokens=40, temperature=1.0, seed=5)
+    text = reply.json()["choices"][0]["text"]
+    assert reply.status_code == 200
+    if reply.json()["choices"][0]["finish_reason"] == "stop":
+        assert isinstance(json.loads(text)["n"], int)
+    else:
+        assert text.lstrip().startswith("{")
+
+
+def test_forwards_are_told_where_asked_for(model, url):
+    body = {"strategy": "window", "show_forwards": True}
+    reply = ask(url, max_tokens=40, jacobi=body).json()
+    forwards = reply["jacobi"]["forwards"]
+    assert len(forwards) == reply["usage"]["forwards"]
+    assert "".join(t for f in forwards for t in f["accepted"]).strip() == (
+        offline(model, PROBLEM, 40).text.strip()
+    )
+    assert all(f["num_right"] == len(f["accepted"]) - 1 for f in forwards[:-1])
+    plain = ask(url, max_tokens=40, jacobi={"strategy": "autoregressive"}).json()
+    assert plain["usage"]["tokens_per_forward"] == 1.0
+    assert plain["choices"] == reply["choices"]
+
+
+WRONG = [
+    ({"prompt": ""}, "prompt"),
+    ({"prompt": "  "}, "prompt"),
+    ({"prompt": []}, "prompt"),
+    ({"prompt": [1, "a"]}, "prompt"),
+    ({"prompt": [10**6]}, "prompt"),
+    ({"prompt": [-1]}, "prompt"),
+    ({"prompt": "x " * 2000}, "prompt"),
+    ({"prompt": "\ud800"}, "prompt"),
+    ({"prompt": {"a": 1}}, "prompt"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": "many"}, "max_tokens"),
+    ({"max_tokens": 1.5}, "max_tokens"),
+    ({"temperature": -1}, "temperature"),
+    ({"temperature": float("nan")}, "temperature"),
+    ({"temperature": 1e300}, "temperature"),
+    ({"top_p": 0}, "top_p"),
+    ({"n": 100}, "n"),
+    ({"seed": 2**64}, "seed"),
+    ({"stop": [""]}, "stop"),
+    ({"stop": ["\udfff"]}, "stop"),
+    ({"logit_bias": {"x": 1}}, "logit_bias"),
+    ({"logit_bias": {"99999": 1}}, "logit_bias"),
+    ({"logit_bias": {"1": 1000}}, "logit_bias"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"response_format": {"type": "json_schema"}}, "response_format"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "cat"}}}},
+        "response_format",
+    ),
+    ({"tools": []}, "tools"),
+    ({"jacobi": {"block_size": 999}}, "jacobi.block_size"),
+    ({"jacobi": {"strategy": "beam"}}, "jacobi.strategy"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"), WRONG, ids=[f"{f}-{i}" for i, (_, f) in enumerate(WRONG)]
+)
+def test_what_cannot_be_done_is_refused_by_name(url, wrong, field):
+    body = json.dumps({"model": "tiny-forced", "prompt": PROBLEM} | wrong)
+    reply = httpx.post(
+        f"{url}/v1/completions", content=body, headers={"content-type": "application/json"}
+    )
+    error = reply.json()["error"]
+    assert reply.status_code == 400
+    assert error["type"] == "invalid_request_error"
+    assert error["param"].startswith(field)
+    assert "Traceback" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"{", "application/json"),
+        (b"\xff\xfe{}", "application/json"),
+        (b"[1]", "application/json"),
+        (b"", "application/json"),
+        (b'{"model": "tiny-forced", "prompt": "x"}', "text/plain"),
+        (b'{"max_tokens": ' + b"9" * 5000 + b"}", "application/json"),
+        (b"[" * 100_000, "application/json"),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(url, content, kind):
+    reply = httpx.post(f"{url}/v1/completions", content=content, headers={"content-type": kind})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_model_that_is_not_here_and_paths_that_are_not(url):
+    reply = ask(url, model="gpt-4")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
+    assert "tiny-forced" in reply.json()["error"]["message"]
+    assert httpx.get(f"{url}/v2").json()["error"]["type"] == "invalid_request_error"
+    assert httpx.get(f"{url}/v1/completions").status_code == 405
+
+
+def test_who_may_ask_and_how_much(model):
+    with serving(model, api_key="secret", max_body_kilobytes=2) as (_, url):
+        assert httpx.get(f"{url}/health").status_code == 200
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic secret"}):
+            for path in ("/v1/models", "/metrics", "/docs"):
+                reply = httpx.get(url + path, headers=headers)
+                assert reply.status_code == 401
+                assert reply.json()["error"]["code"] == "invalid_api_key"
+        right = {"authorization": "Bearer secret"}
+        assert httpx.get(f"{url}/v1/models", headers=right).status_code == 200
+
+        def pieces():
+            for _ in range(40):
+                yield b"x" * 100
+
+        for content in (b"x" * 4000, pieces()):  # with a declared length, and without
+            reply = httpx.post(f"{url}/v1/completions", content=content, headers=right)
+            assert reply.status_code == 413
+        preflight = {"origin": "http://evil.example", "access-control-request-method": "POST"}
+        reply = httpx.options(f"{url}/v1/completions", headers=preflight)
+        assert "access-control-allow-origin" not in reply.headers
+
+
+def test_a_client_that_leaves_frees_its_row(model):
+    with serving(model, batch_size=1, width="full") as (service, url):
+        body = {
+            "model": "tiny-forced",
+            "prompt": "x",
+            "max_tokens": 390,
+            "temperature": 1.5,
+            "logit_bias": {str(token): -100 for token in model.eos_ids},
+            "seed": 1,
+        }
+        with httpx.stream("POST", f"{url}/v1/completions", json=body | {"stream": True}) as reply:
+            next(reply.iter_lines())
+            assert service.engine.load.running == 1
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/v1/completions", json=body, timeout=0.2)
+        began = time.monotonic()
+        assert ask(url, max_tokens=5).status_code == 200
+        until_idle(service)
+        assert service.engine.load.tokens < 2 * 390 + 5
+        assert time.monotonic() - began < 10
+
+
+def test_too_many_requests_are_turned_away_and_time_is_limited(model):
+    endless = {str(token): -100 for token in model.eos_ids}
+    with serving(model, batch_size=1, max_waiting=1, time_limit=1.0) as (service, url):
+        slow = {"prompt": "x", "max_tokens": 390, "temperature": 1.5, "logit_bias": endless}
+        slow |= {"jacobi": {"strategy": "autoregressive"}}
+        replies = []
+        threads = [
+            threading.Thread(target=lambda: replies.append(ask(url, **slow))) for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        status = sorted(reply.status_code for reply in replies)
+        assert status[:2] == [200, 200]
+        assert status[2:] == [429] * 4
+        refused = next(reply for reply in replies if reply.status_code == 429)
+        assert int(refused.headers["retry-after"]) >= 1
+        late = [reply.json() for reply in replies if reply.status_code == 200]
+        ended = [reply for reply in late if reply.get("jacobi", {}).get("ended_by")]
+        assert ended
+        assert all(reply["choices"][0]["finish_reason"] == "length" for reply in ended)
+        until_idle(service)
+
+
+def test_a_model_that_fails_ends_what_is_in_flight_and_nothing_else(model, monkeypatch):
+    with serving(model) as (service, url):
+        plain, calls = RaggedForward.logits, []
+
+        def fails_once(*args):
+            calls.append(1)
+            if len(calls) == 3:
+                raise RuntimeError("/secret/path of the test")
+            return plain(*args)
+
+        monkeypatch.setattr(RaggedForward, "logits", fails_once)
+        reply = ask(url)
+        assert reply.status_code == 500
+        assert "secret" not in reply.text
+        again = ask(url, max_tokens=30).json()
+        assert again["choices"][0]["text"] == offline(model, PROBLEM, 30).text
+        assert service.engine.load.failures == 1
+        metrics = httpx.get(f"{url}/metrics").text
+        assert 'jacobi_http_requests_total{status="500"} 1.0' in metrics
+        assert "jacobi_time_to_first_token_seconds_count" in metrics
+        until_idle(service)
+
+
+def test_the_engine_gives_every_request_its_own_answer():
+    """Threads that hand in, cancel and wait, one request whose own code fails among them."""
+    model, rng = toy_model(), random.Random(0)
+    decoder = DecoderConfig(block_size=6)
+    engine = Engine(
+        model,
+        decoder,
+        batch_size=5,
+        max_waiting=100,
+        max_tokens=80,
+        prefill_tokens=9,
+        prefix_tokens=200,
+    )
+    engine.start()
+    common = [rng.randrange(2, 64) for _ in range(20)]
+    found, done = {}, threading.Semaphore(0)
+
+    def fails(_):
+        raise ValueError("of the test")
+
+    def job(number):
+        own = [rng.randrange(2, 64) for _ in range(rng.randrange(1, 15))]
+        sampling = Sampling(temperature=rng.choice([0.0, 0.8]), seed=number)
+        if number == 13:
+            sampling = Sampling(constraint=fails)
+        request = Request(-1, common * (number % 2) + own, 20, sampling)
+
+        def deliver(event):
+            if isinstance(event, Finished | Failed):
+                found[number] = (request, event)
+                done.release()
+
+        return Job(request, decoder, deliver, time.monotonic() + 60)
+
+    jobs = [job(number) for number in range(60)]
+    for number, one in enumerate(jobs):
+        engine.submit([one])
+        if number % 7 == 3:
+            engine.cancel([one])
+        time.sleep(0.002)
+    for _ in jobs:
+        assert done.acquire(timeout=30)
+    engine.close()
+    assert not engine.is_alive
+    assert engine.load.running == engine.load.waiting == 0
+    assert engine.load.reused_tokens > 100
+    assert isinstance(found[13][1], Failed)
+    assert found[13][1].is_ours
+    del found[13]
+    cancelled = {n for n, (_, event) in found.items() if event.reason == "cancelled"}
+    assert cancelled <= set(range(3, 60, 7))
+    assert cancelled
+    for number, (request, event) in found.items():
+        ids = offline(model, request.prompt_ids, 20, sampling=request.sampling).ids
+        assert event.answer_ids == ids[: len(event.answer_ids)]
+        assert number in cancelled or event.answer_ids == ids
