@@ -2,7 +2,10 @@
 
 import json
 import random
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -18,7 +21,7 @@ uvicorn = pytest.importorskip("uvicorn")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from jacobi_forcing import problems  # noqa: E402
+from jacobi_forcing import cli, problems  # noqa: E402
 from jacobi_forcing.config import DecoderConfig, ServeConfig  # noqa: E402
 from jacobi_forcing.decoding import Finished, Request, Sampling  # noqa: E402
 from jacobi_forcing.decoding.answer import answer  # noqa: E402
@@ -501,3 +504,40 @@ def test_the_engine_gives_every_request_its_own_answer():
         ids = offline(model, request.prompt_ids, 20, sampling=request.sampling).ids
         assert event.answer_ids == ids[: len(event.answer_ids)]
         assert number in cancelled or event.answer_ids == ids
+
+
+def test_a_port_that_is_taken_and_a_package_that_is_missing(model, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.main(["serve", "--port", str(port)]) == 2
+    error = capsys.readouterr().err
+    assert f"cannot listen at 127.0.0.1:{port}" in error
+    assert "--port 0" in error
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert cli.main(["serve"]) == 2
+    assert "pip install 'jacobi-forcing[serve]'" in capsys.readouterr().err
+
+
+def test_sigterm_lets_running_answers_finish(model):
+    """The command itself, in a process of its own."""
+    command = [sys.executable, "-m", "jacobi_forcing", "serve", "--port", "0", "--threads", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    line = next(line for line in process.stderr if line.startswith("serving"))
+    url = line.split(" at ")[1].split()[0]
+    body = {"model": "tiny-forced", "prompt": PROBLEM, "stream": True, "max_tokens": 80}
+    body["jacobi"] = {"strategy": "autoregressive"}
+    with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as reply:
+        lines = reply.iter_lines()
+        found = [next(lines)]
+        process.terminate()
+        found += [line for line in lines if line]
+    assert found[-1] == "data: [DONE]"
+    chunks = [json.loads(line.removeprefix("data: ")) for line in found[:-1]]
+    text = "".join(chunk["choices"][0]["text"] for chunk in chunks)
+    assert text == offline(model, PROBLEM, 80).text
+    assert process.wait(30) in (0, -signal.SIGTERM)  # how uvicorn ends
+    rest = process.stderr.read()
+    assert "Traceback" not in rest
+    assert PROBLEM[:20] not in rest  # prompts are not logged
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)

@@ -13,11 +13,13 @@ from typing import Any
 def fill(name: str, values: dict[str, str]) -> str:
     """Make a page of this folder's template `name`.
 
-    Its {{head}} is head.html and style.css, and lets scripts run only where the page has one. Every
-    other {{name}} is replaced in one pass, so that a value that looks like one stays as it is.
+    Its {{head}} is head.html and style.css, and lets scripts run, and ask the page's own server,
+    only where the page does. Every other {{name}} is replaced in one pass, so that a value that
+    looks like one stays as it is.
     """
     template = _read(name)
     scripts = "; script-src 'unsafe-inline'" if "<script" in template else ""
+    scripts += "; connect-src 'self'" if "fetch(" in template else ""
     template = template.replace("{{head}}\n", _read("head.html") + _read("style.css"))
     values = values | {"scripts": scripts}
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)

@@ -4,10 +4,9 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,6 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from starlette.exceptions import HTTPException
 
 from jacobi_forcing import __version__
+from jacobi_forcing.drawing.template import fill
 from jacobi_forcing.serving.asked import Asked, Reader, RefusedError
 from jacobi_forcing.serving.choice import Choice, Piece
 from jacobi_forcing.serving.engine import BusyError, ClosedError, Engine, Event, Failed, Job
@@ -45,16 +45,25 @@ class Service:
         reader: Of the same model.
         time_limit: Seconds that a request may take.
         log_prompts: Write prompts and answers to the log.
+        examples: Prompts that the page offers.
     """
 
     def __init__(
-        self, name: str, engine: Engine, reader: Reader, *, time_limit: float, log_prompts: bool
+        self,
+        name: str,
+        engine: Engine,
+        reader: Reader,
+        *,
+        time_limit: float,
+        log_prompts: bool,
+        examples: Sequence[str] = (),
     ):
         self.name = name
         self.engine = engine
         self.reader = reader
         self.time_limit = time_limit
         self.log_prompts = log_prompts
+        self.examples = list(examples)
         self.metrics = Metrics(engine)
         self.created = int(time.time())
 
@@ -302,6 +311,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                         "block_size": engine.decoder.block_size,
                         "pool_size": engine.decoder.pool_size,
                         "has_chat_template": engine.model.tokenizer.chat_template is not None,
+                        "examples": service.examples,
                     },
                 }
             ],
@@ -321,11 +331,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
-        text = files("jacobi_forcing.serving").joinpath("page.html").read_text(encoding="utf-8")
-        policy = (
-            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
+        # What the page may load, it says itself; that nobody else frames it takes a header.
+        policy = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        text = fill("playground.html", {"title": service.name})
         return HTMLResponse(text, headers={"Content-Security-Policy": policy})
 
 

@@ -5,9 +5,11 @@ import os
 import socket
 from pathlib import Path
 
+from jacobi_forcing import problems
 from jacobi_forcing.config import ServeConfig
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.loading import BUNDLED
 from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
 
 logger = logging.getLogger(__name__)
@@ -75,7 +77,15 @@ def make_service(config: ServeConfig, model: CausalLM):
         Reader(model, config.decoder, limits),
         time_limit=config.time_limit,
         log_prompts=config.log_prompts,
+        examples=_examples(config.model),
     )
+
+
+def _examples(model: str) -> list[str]:
+    """Give prompts of the kind that the bundled models have learned; none for others."""
+    if model not in BUNDLED:
+        return []
+    return [p.prompt for kind in ("math", "code") for p in problems.held_out(kind, 3, 0)]
 
 
 def model_name(config: ServeConfig) -> str:
