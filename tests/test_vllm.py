@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
@@ -166,8 +167,6 @@ def test_the_server_streams_several_tokens_at_a_time(tmp_path):
 
 
 def _until_up(httpx, url, server):
-    import time
-
     end = time.monotonic() + 240
     while time.monotonic() < end:
         assert server.poll() is None, "the server ended"

@@ -6,6 +6,7 @@ The case: model, prompts (ids), `engine` (more arguments of LLM), `sampling`, `w
 import json
 import os
 import sys
+from pathlib import Path
 
 PROPOSER = "jacobi_forcing.integrations.vllm.proposer.JacobiProposer"
 os.environ |= {
@@ -22,7 +23,7 @@ def main() -> None:
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    case = json.loads(open(sys.argv[1]).read())
+    case = json.loads(Path(sys.argv[1]).read_text())
     speculative = {}
     if case["width"]:
         settings = {"method": "custom_class", "model": PROPOSER}
@@ -58,7 +59,7 @@ def main() -> None:
         "steps": steps,
         "accepted": accepted,
     }
-    print("\n" + json.dumps(found))
+    sys.stdout.write("\n" + json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":
