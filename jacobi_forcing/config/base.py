@@ -104,7 +104,7 @@ _AT_LEAST_ONE = (
     *("max_length", "workers", "gradient_accumulation", "drafts_per_block", "max_blocks"),
     *("eval_max_new_tokens", "sort_prompts", "distinct_tokens", "verifier_workers", "gpus"),
     *("num_prompts", "self_prompt_tokens", "max_waiting", "max_body_kilobytes", "max_choices"),
-    "prefill_tokens",
+    *("prefill_tokens", "replicas"),
 )
 _SIGNED = ("presence_penalty", "frequency_penalty")
 _AT_MOST = {"threads": 1024, "pool_size": 1024, "branch_tokens": 4096}

@@ -43,10 +43,30 @@ class ServeConfig(TunedConfig):
     allow_origin: str = option(
         "", "web origins whose pages may ask, separated by commas; by default none but our own page"
     )
+    engine: str = option(
+        "local",
+        "local answers in this process; ray runs --replicas copies behind one address",
+        ("local", "ray"),
+    )
+    replicas: int = option(1, "ray: copies of the server, each with the model")
+    max_replicas: int = option(0, "ray: most copies, as the load grows; 0 keeps their number")
     log_prompts: bool = option(False, "write prompts and answers to the log")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.port < 1 << 16, f"--port is {self.port}, must be from 0 to 65535.")
         check(self.time_limit > 0, f"--time-limit is {self.time_limit}, must be above 0.")
+        alone = {"replicas", "max_replicas"}.intersection(self.given)
+        check(
+            self.engine == "ray" or not alone,
+            f"--{min(alone, default='').replace('_', '-')} needs --engine ray.",
+        )
+        check(
+            self.engine == "local" or self.port > 0,
+            "--port is 0, but --engine ray needs to be told its port.",
+        )
+        check(
+            self.max_replicas == 0 or self.max_replicas >= self.replicas,
+            f"--max-replicas is {self.max_replicas}, below --replicas {self.replicas}.",
+        )
         check(self.api_key.isascii(), "--api-key holds characters that no HTTP header takes.")

@@ -3,11 +3,21 @@
 import logging
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from jacobi_forcing import problems
-from jacobi_forcing.config import ServeConfig
+from jacobi_forcing.config import ServeConfig, from_mapping
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.integrations.ray_serve import (
+    Built,
+    bind,
+    require_ray_serve,
+    serve_replicas,
+)
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.loading import BUNDLED
 from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
@@ -23,34 +33,98 @@ def run(config: ServeConfig) -> None:
     Raises:
         JacobiForcingError: A package is missing, the port is taken, or the model cannot be used.
     """
-    try:
-        import uvicorn
+    _require_packages()
+    # Replicas may run where this process's environment is not.
+    config = replace(config, api_key=config.api_key or os.environ.get("JACOBI_API_KEY", ""))
+    if config.engine == "ray":
+        _run_replicas(config)
+    else:
+        _run_here(config)
 
-        from jacobi_forcing.serving.app import make_app
+
+def _require_packages() -> None:
+    try:
+        import uvicorn  # noqa: F401
+
+        import jacobi_forcing.serving.app  # noqa: F401
     except ImportError as error:
         raise ConfigError(
             f"serving needs {error.name}: pip install 'jacobi-forcing[serve]'."
         ) from error
+
+
+def _run_here(config: ServeConfig) -> None:
+    import uvicorn
+
     listening = _listen(config.host, config.port)
-    model = open_model(config)
-    config = tuned(config, model)
-    check_block_size(config, model)
-    app = make_app(
-        make_service(config, model),
-        api_key=config.api_key or os.environ.get("JACOBI_API_KEY", ""),
-        max_body_bytes=1024 * config.max_body_kilobytes,
-        allow_origin=config.allow_origin,
-    )
+    app = build(config).app
     settings = uvicorn.Config(
         app,
         log_level="warning",
         timeout_graceful_shutdown=max(1, round(config.drain_seconds)),
         h11_max_incomplete_event_size=1 << 16,
     )
-    port = listening.getsockname()[1]
+    _say(config, listening.getsockname()[1])
+    uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _run_replicas(config: ServeConfig) -> None:
+    require_ray_serve()
+    _listen(config.host, config.port).close()  # that it is taken should be said before all else
+    uses_gpu = not config.device.startswith("cpu") and torch.cuda.is_available()
+    serve_replicas(
+        build,
+        (config,),
+        host=config.host,
+        port=config.port,
+        num_replicas=config.replicas,
+        max_replicas=config.max_replicas,
+        num_cpus=config.threads or 1,
+        num_gpus=int(uses_gpu),
+        at_once=config.batch_size,
+        max_waiting=config.max_waiting,
+        drain_seconds=config.drain_seconds,
+        on_ready=lambda: _say(config, config.port),
+    )
+
+
+def _say(config: ServeConfig, port: int) -> None:
     host = f"[{config.host}]" if ":" in config.host else config.host
     logger.info("serving %s at http://%s:%d (API: /docs)", model_name(config), host, port)
-    uvicorn.Server(settings).run(sockets=[listening])
+
+
+def build(config: ServeConfig) -> Built:
+    """Load the model and make the application around it; in every replica, where there are some."""
+    from jacobi_forcing.serving.app import make_app
+
+    model = open_model(config)
+    config = tuned(config, model)
+    check_block_size(config, model)
+    service = make_service(config, model)
+    app = make_app(
+        service,
+        api_key=config.api_key,
+        max_body_bytes=1024 * config.max_body_kilobytes,
+        allow_origin=config.allow_origin,
+    )
+    return Built(app, lambda: service.engine.is_alive)
+
+
+def replicated(settings: dict[str, Any]) -> Any:
+    """Make the application of a Ray Serve config file (examples/serving/rayservice.yaml).
+
+    Args:
+        settings: Fields of ServeConfig, and `num_cpus` and `num_gpus` of each replica.
+    """
+    settings = dict(settings)
+    actor = {name: settings.pop(name) for name in ("num_cpus", "num_gpus") if name in settings}
+    config = from_mapping(ServeConfig, settings | {"engine": "ray"}, "args")
+    return bind(_build_with_key, (config,), ray_actor_options=actor)
+
+
+def _build_with_key(config: ServeConfig) -> Built:
+    """Take the key from the replica's own environment, where the file names none."""
+    return build(replace(config, api_key=config.api_key or os.environ.get("JACOBI_API_KEY", "")))
 
 
 def make_service(config: ServeConfig, model: CausalLM):
