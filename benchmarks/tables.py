@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-PAGES = ("README.md", "docs/experiments.md", "docs/architectures.md")
+PAGES = ("README.md", "docs/experiments.md", "docs/architectures.md", "docs/serving.md")
 
 
 def read(name: str) -> dict:
@@ -530,6 +530,59 @@ def tune_check() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "tune_check")
 
 
+def serve_overhead() -> str:
+    """What streams cost over the engine called directly."""
+    result = read("serve_overhead")
+    rows = [
+        [str(row["streams"]), f"{o['median']:+.1%} ({o['low']:+.1%} to {o['high']:+.1%})"]
+        for row in result["rows"]
+        for o in (row["overhead"],)
+    ]
+    header = ["streams", "seconds over HTTP against the engine called directly (quartiles)"]
+    note = f"{result['model']}, full width, one thread each. Source: "
+    return markdown(header, rows) + "\n\n" + note + source(result, "serve_overhead")
+
+
+def serve_throughput() -> str:
+    """Requests per second against an AR server."""
+    result = read("serve_throughput")
+    rows = [
+        [str(row["clients"]), f"{t['median']:.2f}x ({t['low']:.2f} to {t['high']:.2f})"]
+        for row in result["rows"]
+        for t in (row["times_ar"],)
+    ]
+    header = ["clients", "requests per second against `--strategy autoregressive` (quartiles)"]
+    note = f"{result['model']}, automatic width, greedy streams. Source: "
+    return markdown(header, rows) + "\n\n" + note + source(result, "serve_throughput")
+
+
+def serve_soak() -> str:
+    """What clients of all kinds got."""
+    result = read("serve_soak")
+    rows = []
+    for row in result["rows"]:
+        counts = row["counts"]
+        rows.append(
+            [
+                row["strategy"],
+                f"{counts.get('right', 0)}",
+                f"{counts.get('WRONG', 0)}",
+                f"{counts.get('left', 0)}",
+                f"{counts.get('refused', 0)} / {counts.get('NOT REFUSED', 0)}",
+                f"{row['rows_left']:.0f}",
+                f"{row['megabytes_early']:.0f} / {row['megabytes_late']:.0f}",
+                f"{row['first_token_p50']:.2f} / {row['first_token_p99']:.2f}",
+            ]
+        )
+    header = ["decoder", "answers that are the offline decode's", "other answers"]
+    header += ["clients that left"]
+    header += ["bad requests refused / not", "rows left at the end", "MB early / late"]
+    header += ["seconds to the first token, p50 / p99"]
+    first = result["rows"][0]
+    note = f"{result['model']}, {first['clients']} clients for {first['minutes']:g} minutes each. "
+    return markdown(header, rows) + "\n\n" + note + "Source: " + source(result, "serve_soak")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -554,6 +607,9 @@ TABLES: dict[str, Callable[[], str]] = {
         compiled,
         quantized,
         tune_check,
+        serve_overhead,
+        serve_throughput,
+        serve_soak,
     )
 }
 TABLES["multiblock_stories"] = lambda: multiblock("multiblock_stories")
