@@ -31,7 +31,8 @@ models: setup  ## make the bundled pair again from nothing (hours on two cores)
 	$(BIN)/python recipes/tiny/train_base.py --bf16 --out runs/tiny-base
 	$(BIN)/python recipes/tiny/install.py runs/tiny-base/final tiny-base
 	$(BIN)/jacobi force recipes/tiny/force.toml
-	$(BIN)/python recipes/tiny/install.py runs/tiny-forced/average tiny-forced
+	JACOBI=$(BIN)/jacobi bash recipes/tiny/polish.sh runs/tiny-forced/average
+	$(BIN)/python recipes/tiny/install.py runs/tiny-polish/mean tiny-forced
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache
