@@ -37,12 +37,28 @@ def source(result: dict, name: str) -> str:
     )
 
 
+_LADDER_FIRST = ["ladder_first", "ladder_first_recycling"]
+
+
 def ladder() -> str:
-    """Models x decoders on the held-out problems."""
-    result, recycling = read("ladder"), read("ladder_recycling")
+    """Models x decoders on the held-out problems: the base, the first pair in short, the pair."""
+    first, recycling = read("ladder_first")["rows"], read("ladder_first_recycling")["rows"]
+    base = [row for row in first if row["model"] == "tiny-base"]
+    mean = [row | {"model": "two rounds and their mean"} for row in recycling]
+    return _ladder([*base, *mean, *read("ladder")["rows"]], ["ladder", *_LADDER_FIRST])
+
+
+def ladder_first() -> str:
+    """The first pair, and what it was made from."""
+    recycling = read("ladder_first_recycling")["rows"]
+    recycling = [row for row in recycling if row["strategy"] != "autoregressive"]
+    return _ladder([*read("ladder_first")["rows"], *recycling], _LADDER_FIRST)
+
+
+def _ladder(found: Sequence[dict], names: Sequence[str]) -> str:
+    """Lay out rows of the ladder, and say which files they come from."""
     rows = []
-    later = [row for row in recycling["rows"] if row["strategy"] != "autoregressive"]
-    for row in [*result["rows"], *later]:
+    for row in found:
         figures, math, code = row["all"], row["math"], row["code"]
         strategy = row["strategy"]
         if strategy in ("jacobi", "window"):
@@ -63,12 +79,12 @@ def ladder() -> str:
     header = ["model", "decoder, block size", "accuracy (95 % interval)", "tokens per forward"]
     header += ["math / code", "speed-up over its AR", "mismatches"]
     note = (
-        f"n = {result['rows'][0]['all']['num_problems']} held-out problems. Speed-up: AR seconds / "
+        f"n = {found[0]['all']['num_problems']} held-out problems. Speed-up: AR seconds / "
         f"seconds per problem at batch 1, same engine, prefill inside; median and quartiles of "
-        f"{result['num_timed']} of them. Mismatches: answers that are not the ids of the same "
-        "model's AR. prompt-lookup copies at most 10 tokens. Source: "
+        f"{read(names[0])['num_timed']} of them. Mismatches: answers that are not the ids of the "
+        "same model's AR. prompt-lookup copies at most 10 tokens. Source: "
     )
-    sources = source(result, "ladder") + " Recycling: " + source(recycling, "ladder_recycling")
+    sources = " ".join(source(read(name), name) for name in names)
     return markdown(header, rows) + "\n\n" + note + sources
 
 
@@ -587,6 +603,7 @@ TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
         ladder,
+        ladder_first,
         average,
         stories,
         collecting,
@@ -614,6 +631,9 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 TABLES["multiblock_stories"] = lambda: multiblock("multiblock_stories")
 TABLES["average_polish"] = lambda: average("average_polish", ("tiny-forced", "trained on"))
+TABLES["average_members"] = lambda: average(
+    "average_members", ("first tiny-forced", "member 1", "member 2")
+)
 TABLES["loss_stories"] = lambda: ablation("loss_stories")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -67,6 +68,7 @@ class Reader:
         self.decoder = decoder
         self.limits = limits
         self.defaults = _defaults(model)
+        self.encoding = threading.Lock()  # a tokenizer that encodes may change its own settings
         self.grammar = lru_cache(64)(self._grammar)
 
     def read(self, body: CompletionBody | ChatBody) -> Asked:
@@ -128,7 +130,8 @@ class Reader:
         for record in records:
             try:
                 is_ids = isinstance(record, list)
-                ids = record if is_ids else encode(record, self.model.tokenizer, field, None)
+                with self.encoding:
+                    ids = record if is_ids else encode(record, self.model.tokenizer, field, None)
             except DataError as error:
                 raise RefusedError(str(error), field) from error
             self._check_prompt(ids, field)

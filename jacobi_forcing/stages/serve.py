@@ -11,6 +11,7 @@ import torch
 
 from jacobi_forcing import problems
 from jacobi_forcing.config import ServeConfig, from_mapping
+from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.integrations.ray_serve import (
     Built,
@@ -100,6 +101,9 @@ def build(config: ServeConfig) -> Built:
     model = open_model(config)
     config = tuned(config, model)
     check_block_size(config, model)
+    if config.compile:  # a minute that no client should wait for; one row and several are apart
+        some = [[model.pad_id] * 4] * 3
+        decode_all(model, some, config.decoder, max_new_tokens=8, batch_size=2)
     service = make_service(config, model)
     app = make_app(
         service,
