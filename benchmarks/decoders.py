@@ -6,6 +6,7 @@ Models given with --between stand between the first model and the others, with A
 """
 
 import argparse
+from dataclasses import asdict
 
 import torch
 from common import Measured, all_decoders, figures, measure, save
@@ -21,7 +22,7 @@ from jacobi_forcing.problems.scoring import check_answers
 
 def row(label: str, found: Measured, chosen: list[Problem], verdicts: list[bool]) -> dict:
     """Give a decoder's figures on all problems and on each kind."""
-    line = {"model": label, **found.decoder.__dict__}
+    line = {"model": label, **asdict(found.decoder)}
     for kind in ("all", *problems.KINDS):
         members = [i for i, p in enumerate(chosen) if kind in ("all", p.kind)]
         part = Decoded(*([column[i] for i in members] for column in found.decoded))

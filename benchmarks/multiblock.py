@@ -7,6 +7,7 @@ Counts forwards, which do not depend on the machine; decode_speed.py measures se
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import product
 
 import torch
@@ -87,7 +88,7 @@ def main() -> None:
             rows.append(
                 {
                     "model": args.model,
-                    **decoder.__dict__,
+                    **asdict(decoder),
                     "tokens_per_forward": found.tokens_per_forward,
                     "standard_error": found.standard_error,
                     "guesses_per_forward": sum(found.num_proposed) / sum(found.num_forwards),

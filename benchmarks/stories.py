@@ -8,6 +8,7 @@ text repeats itself is counted. With --rounds, the checkpoints along the way are
 """
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -110,7 +111,7 @@ def main() -> None:
         )
         text = judge.text(found[0].decoded.answers)
         for one in found:
-            rows.append({"model": label, **one.decoder.__dict__, **text, **figures(one)})
+            rows.append({"model": label, **asdict(one.decoder), **text, **figures(one)})
             print(rows[-1])
     points = curves(judge, args.rounds) if args.rounds else []
     save(args.name, rows, num_prompts=args.prompts, num_timed=args.timed, curves=points)
