@@ -10,6 +10,7 @@ from jacobi_forcing.config import (
     DemoConfig,
     EvaluateConfig,
     PackConfig,
+    ServeConfig,
     TrainConfig,
     from_mapping,
 )
@@ -128,6 +129,16 @@ def test_a_value_out_of_range_is_refused_by_flag_and_value(config_type, name, va
 def test_noise_ratios_that_go_down_are_refused():
     with pytest.raises(ConfigError, match=r"from 0\.8 to 0\.2"):
         PackConfig(trajectories="t", out="o", min_noise_ratio=0.8, max_noise_ratio=0.2)
+
+
+def test_a_changed_config_remembers_what_was_given():
+    config = ServeConfig(block_size=8)
+    other = config.changed(port=0)
+    assert (other.block_size, other.port) == (8, 0)
+    assert config.given == {"block_size"}
+    assert other.given == {"block_size", "port"}
+    with pytest.raises(ConfigError, match="--replicas is 2, which needs --engine ray"):
+        config.changed(replicas=2)
 
 
 def test_checkpoints_between_evaluations_are_refused():

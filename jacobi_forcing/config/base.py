@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 from jacobi_forcing.errors import ConfigError
@@ -61,6 +61,12 @@ class Base:
         self = super().__new__(cls)
         object.__setattr__(self, "given", frozenset(settings))
         return self
+
+    def changed(self, **settings: Any) -> Self:
+        """Give the same settings but for these; what was left at its default still counts so."""
+        new = replace(self, **settings)
+        object.__setattr__(new, "given", self.given.union(settings))
+        return new
 
     def __post_init__(self) -> None:
         for setting in fields(self):

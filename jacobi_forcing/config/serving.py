@@ -56,10 +56,13 @@ class ServeConfig(TunedConfig):
         super().__post_init__()
         check(self.port < 1 << 16, f"--port is {self.port}, must be from 0 to 65535.")
         check(self.time_limit > 0, f"--time-limit is {self.time_limit}, must be above 0.")
-        alone = {"replicas", "max_replicas"}.intersection(self.given)
         check(
-            self.engine == "ray" or not alone,
-            f"--{min(alone, default='').replace('_', '-')} needs --engine ray.",
+            self.engine == "ray" or self.replicas == 1,
+            f"--replicas is {self.replicas}, which needs --engine ray.",
+        )
+        check(
+            self.engine == "ray" or self.max_replicas == 0,
+            f"--max-replicas is {self.max_replicas}, which needs --engine ray.",
         )
         check(
             self.engine == "local" or self.port > 0,

@@ -219,5 +219,5 @@ def _resolve(
         given |= table
     config = from_mapping(config_type, given | wires, where)
     if stage == "evaluate" and config.num_texts:
-        config = replace(config, original=config.original or recipe["model"])
+        config = config.changed(original=config.original or recipe["model"])
     return config

@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def run(config: ServeConfig) -> None:
     """
     _require_packages()
     # Replicas may run where this process's environment is not.
-    config = replace(config, api_key=config.api_key or os.environ.get("JACOBI_API_KEY", ""))
+    config = config.changed(api_key=config.api_key or os.environ.get("JACOBI_API_KEY", ""))
     if config.engine == "ray":
         _run_replicas(config)
     else:
@@ -128,7 +127,7 @@ def replicated(settings: dict[str, Any]) -> Any:
 
 def _build_with_key(config: ServeConfig) -> Built:
     """Take the key from the replica's own environment, where the file names none."""
-    return build(replace(config, api_key=config.api_key or os.environ.get("JACOBI_API_KEY", "")))
+    return build(config.changed(api_key=config.api_key or os.environ.get("JACOBI_API_KEY", "")))
 
 
 def make_service(config: ServeConfig, model: CausalLM):
