@@ -448,6 +448,40 @@ def test_a_model_that_fails_ends_what_is_in_flight_and_nothing_else(model, monke
         until_idle(service)
 
 
+def test_an_owner_that_fails_does_not_stop_the_engine():
+    model, decoder, done = toy_model(), DecoderConfig(block_size=6), []
+
+    def fails(event):
+        raise RuntimeError("of the test")
+
+    sizes = {"max_tokens": 60, "prefill_tokens": 9, "prefix_tokens": 0}
+    engine = Engine(model, decoder, batch_size=2, max_waiting=9, **sizes)
+    engine.start()
+    for deliver in (fails, done.append):
+        request = Request(-1, [5, 6, 7], 20)
+        engine.submit([Job(request, decoder, deliver, time.monotonic() + 60)])
+    engine.close(20)
+    assert done[-1].answer_ids == offline(model, [5, 6, 7], 20).ids
+
+
+def test_an_answer_that_the_end_of_the_server_breaks_off_says_so(model):
+    """It had --drain-seconds, and took longer."""
+    endless = {str(token): -100 for token in model.eos_ids}
+    body = {"max_tokens": 390, "temperature": 1.5, "logit_bias": endless}
+    with serving(model) as (service, url):
+        replies = []
+        thread = threading.Thread(target=lambda: replies.append(ask(url, **body)))
+        thread.start()
+        while not service.engine.load.running:
+            time.sleep(0.01)
+        service.engine.close()
+        thread.join()
+        assert replies[0].status_code == 500
+        assert "about to stop" in replies[0].json()["error"]["message"]
+        assert ask(url).status_code == 503
+        assert httpx.get(f"{url}/health").status_code == 503
+
+
 def test_the_engine_gives_every_request_its_own_answer():
     """Threads that hand in, cancel and wait, one request whose own code fails among them."""
     model, rng = toy_model(), random.Random(0)

@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from starlette.exceptions import HTTPException
 
 from jacobi_forcing import __version__
+from jacobi_forcing.decoding import Finished
 from jacobi_forcing.drawing.template import fill
 from jacobi_forcing.serving.asked import Asked, Reader, RefusedError
 from jacobi_forcing.serving.choice import Choice, Piece
@@ -165,6 +166,8 @@ class _Answering:
                 raise FailedError(event)
             if choice.is_done:  # its text ended before the loop saw it
                 continue
+            if isinstance(event, Finished) and event.reason == "cancelled":  # not by this client
+                raise FailedError(Failed(event.request, "the server is about to stop.", True))
             if choice.num_forwards == 0 and all(c.num_forwards == 0 for c in self.choices):
                 self.service.metrics.first_token.observe(time.monotonic() - self.began)
             piece = choice.push(event)

@@ -208,7 +208,7 @@ class Engine:
                 self.loop.cancel(index)
         for job in [job for job in self._waiting if job.ended_by]:
             self._waiting.remove(job)
-            job.deliver(Finished(-1, [], job.ended_by, 0))
+            _deliver(job, Finished(-1, [], job.ended_by, 0))
 
     def _join(self, job: Job) -> None:
         """Let a request join the loop, or tell why it cannot."""
@@ -218,7 +218,7 @@ class Engine:
             strategy = make_strategy(job.decoder, self.model.vocab_tokens, index)
             self.loop.add(job.request, strategy)
         except Exception as error:
-            job.deliver(_failure(index, error))
+            _deliver(job, _failure(index, error))
             return
         self._jobs[index] = job
         self.load.prompt_tokens += len(job.request.prompt_ids)
@@ -232,7 +232,7 @@ class Engine:
             if blamed is not None:
                 self.loop.cancel(blamed)
                 job = self._jobs.pop(blamed)
-                job.deliver(_failure(blamed, error))
+                _deliver(job, _failure(blamed, error))
                 return []
             logger.exception("a step failed: all answers in flight end, the next begin anew")
             self.load.failures += 1
@@ -254,7 +254,15 @@ class Engine:
             self._seconds += (time.monotonic() - job.arrived - self._seconds) / 16
         if isinstance(event, Finished) and event.reason == "cancelled":
             event = event._replace(reason=job.ended_by)
+        _deliver(job, event)
+
+
+def _deliver(job: Job, event: Event) -> None:
+    """Tell a request's owner; what goes wrong there must not stop the engine."""
+    try:
         job.deliver(event)
+    except Exception:
+        logger.exception("nobody could be told of request %d", event.request)
 
 
 def _branch_room(decoder: DecoderConfig) -> int:
