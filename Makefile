@@ -8,8 +8,11 @@ BIN = $(VENV)/bin
 demo: setup  ## decode held-out problems with the bundled pair, side by side
 	$(BIN)/jacobi demo
 
+# A process per core with one thread each: small models run no faster on more.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
+
 test: setup  ## the test suite, offline, on the CPU
-	$(BIN)/pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup  ## slow tests too: compilers, soak, large recipes, a training, and Ray where it is installed
 	$(BIN)/pytest -q

@@ -40,7 +40,7 @@ def padded(prompts):
         {"encoder_repetition_penalty": 3.0},
         {"stopping_criteria": [lambda ids, scores, **_: ids.shape[1] % 9 == 0]},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_greedy_ids_are_those_of_generate(settings):
     network = tiny_network()
@@ -141,7 +141,7 @@ def test_streamers_get_the_same_text(capsys):
             "several rows",
         ),
     ],
-    ids=str,
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else value,
 )
 def test_other_ways_of_decoding_are_refused_by_name(settings, message):
     network = tiny_network("gpt2" if "token_type_ids" in settings else "qwen2")
