@@ -101,7 +101,8 @@ def test_steps_are_the_forwards_of_our_window(tmp_path, worker):
     ours = decode_all(model(), prompts, window, max_new_tokens=192)
     assert found["ids"] == ours.answers
     assert found["steps"] <= 1.05 * sum(ours.num_forwards)
-    assert found["steps"] + found["accepted"] == ours.num_tokens
+    # Guesses behind an answer's end are right, too, and counted.
+    assert found["steps"] + found["accepted"] >= ours.num_tokens
 
 
 def test_a_real_model_too(tmp_path):
