@@ -7,7 +7,6 @@ vLLM wants its own environment (docs/serving.md, vLLM). Name its Python:
 
 import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -105,15 +104,10 @@ def test_steps_are_the_forwards_of_our_window(tmp_path, worker):
     assert found["steps"] + found["accepted"] >= ours.num_tokens
 
 
-def test_a_real_model_too(tmp_path):
-    """TinyStories 260K, where it lies beside the project: few guesses are right, none is wrong."""
-    folder = Path(os.environ.get("JACOBI_SHARED", Path(__file__).parents[2] / "shared"))
-    folder = folder / "models" / "stories260K"
-    if not folder.exists():
-        pytest.skip("needs stories260K; set JACOBI_SHARED to the folder that holds models/")
-    rng = random.Random(0)
-    prompts = [[1, *(rng.randrange(3, 500) for _ in range(rng.randrange(2, 20)))] for _ in range(8)]
-    right, found = (run(tmp_path, prompts, width, model=str(folder)) for width in (0, WIDTH))
+def test_a_model_whose_guesses_are_rarely_right(tmp_path):
+    """tiny-base. (TinyStories 260K has heads of 8, which vLLM's CPU attention does not take.)"""
+    prompts, folder = prompts_of(8), str(BUNDLED["tiny-base"])
+    right, found = (run(tmp_path, prompts, width, model=folder) for width in (0, WIDTH))
     assert found["ids"] == right["ids"]
 
 
