@@ -548,28 +548,58 @@ def tune_check() -> str:
 
 def serve_overhead() -> str:
     """What streams cost over the engine called directly."""
-    result = read("serve_overhead")
-    rows = [
-        [str(row["streams"]), f"{o['median']:+.1%} ({o['low']:+.1%} to {o['high']:+.1%})"]
-        for row in result["rows"]
-        for o in (row["overhead"],)
-    ]
     header = ["streams", "seconds over HTTP against the engine called directly (quartiles)"]
-    note = f"{result['model']}, full width, one thread each. Source: "
-    return markdown(header, rows) + "\n\n" + note + source(result, "serve_overhead")
+    note = "full width, one thread each"
+    return _serve("serve_overhead", "streams", "overhead", "{:+.1%}", header, note)
 
 
 def serve_throughput() -> str:
     """Requests per second against an AR server."""
-    result = read("serve_throughput")
-    rows = [
-        [str(row["clients"]), f"{t['median']:.2f}x ({t['low']:.2f} to {t['high']:.2f})"]
-        for row in result["rows"]
-        for t in (row["times_ar"],)
-    ]
     header = ["clients", "requests per second against `--strategy autoregressive` (quartiles)"]
-    note = f"{result['model']}, automatic width, greedy streams. Source: "
-    return markdown(header, rows) + "\n\n" + note + source(result, "serve_throughput")
+    note = "automatic width, greedy streams"
+    return _serve("serve_throughput", "clients", "times_ar", "{:.2f}x", header, note)
+
+
+def _serve(name: str, key: str, figure: str, form: str, header: list[str], note: str) -> str:
+    """Lay out a ratio for every number of clients."""
+    result, rows = read(name), []
+    for row in result["rows"]:
+        middle, low, high = (form.format(row[figure][of]) for of in ("median", "low", "high"))
+        rows.append([str(row[key]), f"{middle} ({low} to {high})"])
+    note = f"\n\n{result['model']}, {note}. Source: "
+    return markdown(header, rows) + note + source(result, name)
+
+
+def likeliest() -> str:
+    """Two ways to find the likeliest token."""
+    result = read("likeliest")
+    rows = [
+        [
+            row["dtype"],
+            f"{row['shape'][0]} x {row['shape'][1]:,}",
+            f"{row['torch']:.0f}",
+            f"{row['numpy']:.0f}",
+            f"{row['times_faster']:.1f}x ({row['low']:.1f} to {row['high']:.1f})",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["logits", "places x vocabulary", "PyTorch, microseconds", "numpy", "faster"]
+    return markdown(header, rows) + "\n\nSource: " + source(result, "likeliest")
+
+
+def vllm_chain() -> str:
+    """What the vLLM plugin's chain takes."""
+    result = read("vllm_chain")
+    rows = [
+        [row["way"], f"{row['num_forwards']:,}", f"{row['num_tokens'] / row['num_forwards']:.2f}"]
+        for row in result["rows"]
+    ]
+    header = ["draft", "forwards", "tokens per forward"]
+    note = (
+        f"\n\n{result['model']}, {result['num_prompts']} held-out problems, {result['width']} "
+        "guesses, in our own loop; the chains draft nothing with the prompt, as in vLLM. Source: "
+    )
+    return markdown(header, rows) + note + source(result, "vllm_chain")
 
 
 def serve_soak() -> str:
@@ -624,6 +654,8 @@ TABLES: dict[str, Callable[[], str]] = {
         compiled,
         quantized,
         tune_check,
+        likeliest,
+        vllm_chain,
         serve_overhead,
         serve_throughput,
         serve_soak,
