@@ -89,6 +89,7 @@ def test_two_panes_give_one_text_in_different_numbers_of_forwards(model, browser
             assert wide <= visible
             summary = browser.find_element(By.CSS_SELECTOR, ".panes details summary")
             summary.send_keys(Keys.ENTER)
+            wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".panes table tr"))
             rows = browser.find_elements(By.CSS_SELECTOR, ".panes table tr")
             assert f"tokens in {len(rows)} forwards" in status
             settled = browser.find_elements(By.CSS_SELECTOR, ".panes td.accepted")

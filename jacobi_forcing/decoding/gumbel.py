@@ -17,6 +17,7 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+_AT_ONCE = 1 << 22  # logits that are copied together: 16 MiB
 _HIGHEST = 22.9  # no noise is above: -log(-log(1 - 2^-33)) = 22.87
 
 
@@ -111,8 +112,8 @@ def draw(scores: Tensor, seed: int | Tensor, positions: Tensor) -> Tensor:
 def likeliest(scores: Tensor) -> Tensor:
     """Give the argmax, the first where several are equal: what is drawn without noise.
 
-    On a CPU numpy finds it 10 to 20 times faster than PyTorch. For drafts over a real vocabulary
-    that is milliseconds in every step.
+    On a CPU numpy finds it several times faster than PyTorch where the vocabulary is large
+    (benchmarks/likeliest.py): for drafts that is milliseconds in every step.
 
     Args:
         scores: [..., V] floating point.
@@ -122,12 +123,9 @@ def likeliest(scores: Tensor) -> Tensor:
     """
     if scores.device.type != "cpu":
         return scores.argmax(-1)
-    if scores.dtype == torch.float32:
-        found = scores.numpy(force=True).argmax(-1)
-    else:  # numpy knows no bfloat16; row by row, so that no more than one is copied
-        rows = scores.detach().flatten(0, -2)
-        found = np.array([row.float().numpy().argmax() for row in rows]).reshape(scores.shape[:-1])
-    return torch.from_numpy(np.asarray(found, dtype=np.int64))
+    if scores.dtype != torch.float32 and scores.dim() > 1 and scores.numel() > _AT_ONCE:
+        return torch.stack([likeliest(some) for some in scores])  # numpy knows no bfloat16: copied
+    return torch.from_numpy(np.asarray(scores.detach().float().numpy().argmax(-1)))
 
 
 def _seeds(seed: int | Tensor, positions: Tensor) -> Tensor:

@@ -192,6 +192,7 @@ class Engine:
             while self._waiting and self.loop.num_free:
                 self._join(self._waiting.popleft())
             self.load.waiting = len(self._waiting)
+            self.load.running = len(self._jobs)  # before anyone is told of a first token
         return True
 
     def _break_off(self) -> None:

@@ -1,6 +1,6 @@
 """The proposer that vLLM asks for drafts: `method: custom_class` of its speculative config.
 
-Settings go into `--additional-config '{"jacobi": {"pool_size": 4}}'`. The width is vLLM's own
+Settings go into `--additional-config '{"jacobi": {"seed": 1}}'`. The width is vLLM's own
 `num_speculative_tokens`: a forward verifies that many guesses and settles up to one token more.
 """
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class ProposerConfig(Base):
     """Settings of the proposer."""
 
-    pool_size: int = option(4, "recycling: old states whose n-grams fill a draft's end; 0 for none")
+    pool_size: int = option(0, "recycling: old states whose n-grams fill a draft's end; 0 for none")
     seed: int = option(0, "random seed of the noise, which never changes an answer")
 
 
