@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -27,6 +28,7 @@ from jacobi_forcing.serving.replies import Reply, error_body
 from jacobi_forcing.serving.schema import ChatBody, CompletionBody
 
 logger = logging.getLogger(__name__)
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class FailedError(Exception):
@@ -35,6 +37,31 @@ class FailedError(Exception):
     def __init__(self, failed: Failed):
         super().__init__(failed.message)
         self.is_ours = failed.is_ours
+
+
+class Mailbox:
+    """Brings events from the engine's thread to the queues of this one.
+
+    The event loop is woken once for all that a step brings: waking it is a system call, and every
+    one of those lets the engine wait for Python's lock.
+    """
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[asyncio.Queue, Any]] = deque()
+        self._is_called = False
+
+    def put(self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue, event: Any) -> None:
+        """Post an event; from any thread."""
+        self._events.append((queue, event))
+        if not self._is_called:
+            self._is_called = True
+            loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._is_called = False  # first: what is posted from here on calls again
+        while self._events:
+            queue, event = self._events.popleft()
+            queue.put_nowait(event)
 
 
 class Service:
@@ -66,6 +93,7 @@ class Service:
         self.log_prompts = log_prompts
         self.examples = list(examples)
         self.metrics = Metrics(engine)
+        self.mailbox = Mailbox()
         self.created = int(time.time())
 
     async def answer(self, body: CompletionBody | ChatBody, request: Request) -> Response:
@@ -131,10 +159,10 @@ class _Answering:
 
     def begin(self) -> None:
         """Hand the requests to the engine."""
-        here = asyncio.get_running_loop()
+        here, mailbox = asyncio.get_running_loop(), self.service.mailbox
 
         def deliver(number: int, event: Event) -> None:  # in the engine's thread
-            here.call_soon_threadsafe(self.events.put_nowait, (number, event))
+            mailbox.put(here, self.events, (number, event))
 
         self.jobs = [
             Job(
@@ -229,7 +257,7 @@ class _Answering:
 
 
 def _event(value: dict[str, Any] | None) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {_JSON.encode(value)}\n\n"
 
 
 def make_app(

@@ -1,0 +1,148 @@
+"""MBPP: small Python functions, asked for in a sentence (Austin et al. 2021, arXiv:2108.07732).
+
+MBPP+ files of EvalPlus are read too, by what their records hold.
+"""
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jacobi_forcing.errors import DataError
+from jacobi_forcing.problems.published.code_text import code_of, join_program
+from jacobi_forcing.problems.published.evalplus import is_plus, plus_check
+from jacobi_forcing.problems.published.published_set import (
+    CodeSet,
+    Question,
+    Source,
+    Style,
+    cut,
+    user,
+)
+from jacobi_forcing.problems.published.records import Record, as_records, complete
+
+_SHOTS = (2, 3, 4)  # the paper's; ids 1 to 10 are for prompts and never asked
+_PLUS_COUNTS = (378, 399)  # v0.2.0 and v0.1.0 of MBPP+
+
+# The paper's prompt.
+_TASK = "You are an expert Python programmer, and here is your task: {text} \
+Your code should pass these tests:\n\n{tests}\n[BEGIN]\n"
+_SOLUTION = "{code}\n[DONE]\n\n"
+
+_REQUEST = """\
+{text} Name everything as these tests do, which your code has to pass:
+
+```python
+{tests}
+```
+
+Reply with the code, imports and helpers included, in one Python code block."""
+
+
+@dataclass(frozen=True)
+class Mbpp(CodeSet):
+    """The test split: ids 11 to 510. Three asserts are shown to the model and decide."""
+
+    first: int = 11
+    last: int = 510
+    title: str = field(default="MBPP", init=False)
+    source = Source(
+        file="mbpp/mbpp.jsonl",
+        hub="google-research-datasets/mbpp",
+        config="full",
+        split="prompt+test",
+    )
+
+    def read(self, records: Iterable[tuple[str, Any]]) -> list[Question]:
+        found = list(as_records(self.title, records))
+        if is_plus(found[0]) or "test" in found[0].found:
+            return complete("MBPP+", ((r.where, _plus_question(r)) for r in found), _PLUS_COUNTS)
+        numbered = {record.number("task_id"): record for record in found}
+        missing = [number for number in _SHOTS if number not in numbered]
+        if missing:
+            raise DataError(
+                f"{found[-1].where}: here ends the file without task {missing[0]}, which every "
+                "prompt shows as an example. Give MBPP with its ids 1 to 10, as it was published."
+            )
+        shots = "".join(_shot(numbered[number]) for number in _SHOTS)
+        asked = [r for r in found if self.first <= r.number("task_id") <= self.last]
+        wanted = self.last - self.first + 1
+        return complete(self.title, ((r.where, _question(r, shots)) for r in asked), (wanted,))
+
+    def prompt(self, question: Question, style: Style) -> str | list[dict[str, str]]:
+        tests = "\n".join(question.fields["shown"])
+        if style == "chat":
+            return user(_REQUEST.format(text=question.text, tests=tests))
+        if "shots" in question.fields:
+            return question.fields["shots"] + _TASK.format(text=question.text, tests=tests)
+        # EvalPlus: a file's docstring, the function follows. Its own tasks include the shots.
+        return f'"""\n{question.text}\n{tests}\n"""\n'
+
+    def stops(self, style: Style) -> tuple[str, ...]:
+        ends = ("[DONE]", '\n"""', "\nassert ", "\nprint(", "\nif __name__", "\n```")
+        return ends if style == "completion" else ()
+
+    def answer_of(self, question: Question, text: str, style: Style) -> str:
+        if style == "completion":
+            return cut(text.replace("\r\n", "\n"), self.stops(style))
+        return code_of(text, question.fields["entry_point"])
+
+    def program(self, question: Question, text: str, style: Style) -> str:
+        """Write the program; `test_setup_code` builds on what the answer defines, so it follows."""
+        code = self.answer_of(question, text, style)
+        return join_program(code, question.fields["setup"], *question.fields["tests"])
+
+
+def _question(record: Record, shots: str) -> Question:
+    code, tests = _lines(record.text("code")), record.texts("test_list")
+    return Question(
+        id=f"mbpp/{record.number('task_id')}",
+        kind="code",
+        text=record.text("text"),
+        reference=code,
+        fields={
+            "entry_point": _tested(code, tests),
+            "shown": tests,
+            "setup": _lines(record.text("test_setup_code")),
+            "tests": tests,
+            "shots": shots,
+        },
+    )
+
+
+def _plus_question(record: Record) -> Question:
+    """Read a record of EvalPlus: its own file, or the hub's form with a `test` to run as it is."""
+    if is_plus(record):
+        code, name = record.text("canonical_solution"), record.text("entry_point")
+        number = record.text("task_id").removeprefix("Mbpp/")
+        text, _, tests = record.text("prompt").strip('"\n ').partition("\nassert ")
+        shown = [f"assert {tests}"] if tests else []
+        tests = [plus_check(record, code), f"check({name})"]
+    else:
+        code, shown = record.text("code"), record.texts("test_list")
+        number, text = record.number("task_id"), record.text("prompt")
+        name = _tested(code, shown)
+        tests = [record.text("test")]
+    fields = {"entry_point": name, "shown": shown, "setup": "", "tests": tests}
+    return Question(id=f"mbpp/{number}", kind="code", text=text, reference=code, fields=fields)
+
+
+def _shot(record: Record) -> str:
+    """Write one solved task."""
+    task = _TASK.format(text=record.text("text"), tests="\n".join(record.texts("test_list")))
+    return task + _SOLUTION.format(code=_lines(record.text("code")))
+
+
+def _tested(code: str, tests: list[str]) -> str:
+    """Name the function of the reference that the tests call: it tells code blocks apart."""
+    called = {
+        node.func.id
+        for node in ast.walk(ast.parse("\n".join(tests)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    defined = [n.name for n in ast.parse(code).body if isinstance(n, ast.FunctionDef)]
+    return next((name for name in reversed(defined) if name in called), "")
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n")

@@ -1,0 +1,5 @@
+"""Runs programs that a model wrote, where they can harm nothing and nobody."""
+
+from jacobi_forcing.sandbox.sandbox import PROTECTIONS, Limits, Outcome, Sandbox
+
+__all__ = ["PROTECTIONS", "Limits", "Outcome", "Sandbox"]

@@ -1,0 +1,245 @@
+"""The process that a program of a model runs in; it is a program too, started by `Sandbox`.
+
+    python -I child.py < job.json
+
+Three processes, each the child of the one before. The *keeper* makes the namespaces, waits, and
+ends what is left; the *first* of the new process namespace builds the file system that the program
+sees; the *program* gives up all rights, is given its limits, and runs. It writes the job's token
+when it has come to its end, and otherwise why it has not: whatever else ends it, no token is a
+failure.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import types
+from contextlib import suppress
+
+_NEW = {"mounts": 0x20000, "hosts": 0x4000000, "ipc": 0x8000000, "processes": 0x20000000}
+_NEW |= {"network": 0x40000000}
+_NEW_USERS = 0x10000000
+_BIND, _RECURSIVE, _PRIVATE, _MOVE = 0x1000, 0x4000, 0x40000, 0x2000
+_NOSUID, _NODEV = 2, 4
+_SET_ATTRIBUTES, _ON_ALL_BELOW, _READ_ONLY = 442, 0x8000, 1
+_DEATH_SIGNAL, _NO_NEW_RIGHTS, _ADOPTS = 1, 38, 36
+_CAPABILITIES_VERSION = 0x20080522
+
+_NOBODY = 65534
+_BY_SIGNAL = 128  # and its number: a status of ours that tells one of a child
+_FIRST_USER = 1_000_000_000  # users that nothing on a machine belongs to begin here
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_FOLDER = "/tmp"  # where a program works, with namespaces of its own
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(name, *args):
+    """Call a function of the C library; raise OSError where it fails."""
+    if getattr(libc, name)(*args) == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def mount(source, target, kind=None, flags=0, options=None):
+    """Mount `source` on `target`."""
+    texts = [None if text is None else text.encode() for text in (source, target, kind, options)]
+    call("mount", *texts[:3], ctypes.c_ulong(flags), texts[3])
+
+
+def keep(job, reply):
+    """Run the job in a child; end whatever it leaves behind."""
+    if job["protection"] == "namespaces":
+        unshare()
+    job["user"] = _FIRST_USER + os.getpid()  # nobody else's, so that its processes can be counted
+    call("prctl", _ADOPTS, 1, 0, 0, 0)  # what a program abandons becomes a child of this process
+    first = os.fork()
+    if first == 0:
+        try:
+            call("prctl", _DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+            if job["protection"] == "namespaces":
+                build_root(job["folders"], job["file_bytes"])
+                os._exit(pass_on(run, job, reply))
+            run(job, reply)
+        except BaseException as error:
+            reply(problem=named(error))
+        os._exit(1)
+    its_end = select.poll()
+    its_end.register(os.pidfd_open(first), select.POLLIN)
+    if its_end.poll(1000 * job["wall_seconds"]):
+        reply(reason=how_ended(os.waitpid(first, 0)[1]))
+    else:
+        reply(reason="ran out of time")
+    end_all()
+
+
+def pass_on(run, *args):
+    """Run the program as a child of the first process, which inherits orphans; give its status."""
+    program = os.fork()
+    if program == 0:
+        run(*args)
+    while True:
+        pid, status = os.wait()
+        if pid == program:
+            how = os.waitstatus_to_exitcode(status)
+            return how if how >= 0 else _BY_SIGNAL - how
+
+
+def how_ended(status):
+    """Say why a program ended that has not said so itself."""
+    how = os.waitstatus_to_exitcode(status)
+    number = -how if how < 0 else how - _BY_SIGNAL
+    if number == signal.SIGXCPU:
+        return "ran out of processor time"
+    return f"was ended by signal {number}" if number > 0 else "ended before its end"
+
+
+def end_all():
+    """Kill all descendants. With processes of their own, all die with the first of them."""
+    while True:
+        for pid in descendants(os.getpid()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.001)
+
+
+def descendants(ancestor):
+    """Find the processes that descend from one."""
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat") as file:
+            parents[int(name)] = int(file.read().rpartition(")")[2].split()[1])
+    found = [ancestor]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found[1:]
+
+
+def unshare():
+    """Leave the machine's network, processes, mounts and names; become nobody if not root."""
+    kinds = sum(_NEW.values())
+    user, group = os.getuid(), os.getgid()
+    call("unshare", kinds if user == 0 else kinds | _NEW_USERS)
+    if user:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{_NOBODY} {user} 1"),
+            ("gid_map", f"{_NOBODY} {group} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+
+
+def build_root(folders, file_bytes):
+    """Make a file system of the system's and Python's folders, read only, and a small /tmp."""
+    mount(None, "/", flags=_RECURSIVE | _PRIVATE)
+    root = "/sys"  # a place to build it; what is there is hidden from here on
+    mount("root", root, "tmpfs", _NOSUID | _NODEV, "mode=755,size=64k")
+    seen = []
+    for folder in [*_SYSTEM, *folders, *(f"/dev/{name}" for name in _DEVICES)]:
+        target = root + folder
+        if not os.path.lexists(folder) or any(folder.startswith(f"{one}/") for one in seen):
+            continue
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.islink(folder):
+            os.symlink(os.readlink(folder), target)
+            continue
+        os.makedirs(target) if os.path.isdir(folder) else open(target, "w").close()
+        mount(folder, target, flags=_BIND | _RECURSIVE)
+        seen.append(folder)
+    for name in ("proc", "tmp"):
+        os.makedirs(root + "/" + name, exist_ok=True)
+    with suppress(OSError):  # in containers that hide parts of theirs: then there is none
+        mount("proc", root + "/proc", "proc", _NOSUID | _NODEV)
+    attributes = (ctypes.c_uint64 * 4)(_READ_ONLY | _NOSUID, 0, 0, 0)
+    call(
+        "syscall", ctypes.c_long(_SET_ATTRIBUTES), -1, root.encode(), _ON_ALL_BELOW, attributes, 32
+    )
+    mount("tmp", root + _FOLDER, "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={file_bytes}")
+    os.chdir(root)
+    mount(root, "/", flags=_MOVE)
+    os.chroot(".")
+
+
+def run(job, reply):
+    """Give up all rights and run the program."""
+    os.chdir(_FOLDER if job["protection"] != "limits" else job["folder"])
+    processes = job["processes"]
+    if os.getuid() == 0:
+        user = job["user"]
+        if job["protection"] == "limits":
+            os.chown(".", user, user)
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    elif job["protection"] == "limits":
+        processes += tasks_of(os.getuid())  # what else the user runs counts too
+    none = (ctypes.c_uint32 * 6)()
+    call("capset", (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0), none)
+    call("prctl", _NO_NEW_RIGHTS, 1, 0, 0, 0)
+    for kind, most in (
+        (resource.RLIMIT_AS, job["memory_bytes"]),
+        (resource.RLIMIT_FSIZE, job["file_bytes"]),
+        (resource.RLIMIT_NPROC, processes),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
+    seconds = job["cpu_seconds"]
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    module = types.ModuleType("answer")  # not __main__: what is only for scripts does not run
+    sys.modules["answer"] = module
+    sys.argv = ["answer.py"]
+    try:
+        exec(compile(job["source"], "<answer>", "exec", dont_inherit=True), module.__dict__)
+    except BaseException as error:  # SystemExit too: whoever leaves early has not passed
+        reply(reason=f"raises {named(error)}")
+        os._exit(1)
+    reply(token=job["token"])
+    os._exit(0)
+
+
+def tasks_of(user):
+    """Count a user's processes and threads."""
+    count = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if os.stat(f"/proc/{name}").st_uid == user:
+                count += len(os.listdir(f"/proc/{name}/task"))
+    return count
+
+
+def named(error):
+    """Describe an exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")
+
+
+def main():
+    """Read the job; answer on a copy of standard output that programs do not print to."""
+    job = json.load(sys.stdin)
+    answers = os.dup(1)
+    empty = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(empty, number)
+
+    def reply(**found):
+        os.write(answers, json.dumps(found).encode() + b"\n")
+
+    try:
+        keep(job, reply)
+    except BaseException as error:
+        reply(problem=named(error))
+
+
+if __name__ == "__main__":
+    main()
