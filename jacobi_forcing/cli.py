@@ -42,8 +42,7 @@ STAGES = {
     ),
     "evaluate": (
         configs.EvaluateConfig,
-        "jacobi evaluate --model tiny-forced --problems bundled --strategy window "
-        "--report report.json",
+        "jacobi evaluate --model tiny-forced --problems bundled --strategy window --out results/",
     ),
     "tune": (
         configs.TuneConfig,

@@ -254,7 +254,7 @@ def test_blocks_that_do_not_fit_are_refused_by_every_decoding_stage(
     commands = [
         ["collect", "--prompts", prompts, "--out", tmp_path / "out"],
         ["decode", "--prompt", "w2 w3"],
-        ["evaluate", "--problems", problems, "--report", tmp_path / "report.json"],
+        ["evaluate", "--problems", problems, "--out", tmp_path / "found"],
     ]
     for command in commands:
         line = refused(*command, "--model", toy, "--block-size", "1")
@@ -263,7 +263,7 @@ def test_blocks_that_do_not_fit_are_refused_by_every_decoding_stage(
         assert "--block-size is 65" in line
         assert "64 tokens" in line
     assert not (tmp_path / "out").exists()
-    assert not (tmp_path / "report.json").exists()
+    assert not (tmp_path / "found").exists()
 
 
 def test_a_prompt_to_decode_is_checked(toy, tmp_path, refused):
@@ -296,8 +296,8 @@ def test_a_prompt_to_decode_is_checked(toy, tmp_path, refused):
 def test_a_broken_problem_is_named_by_file_and_line(second_line, message, toy, tmp_path, refused):
     path = tmp_path / "problems.jsonl"
     path.write_text(f'{{"prompt": "w2", "check": {{"answer": "3"}}}}\n{second_line}\n')
-    report = tmp_path / "report.json"
-    line = refused("evaluate", "--model", toy, "--problems", path, "--report", report)
+    report = tmp_path / "found"
+    line = refused("evaluate", "--model", toy, "--problems", path, "--out", report)
     assert f"{path}:2: " in line
     assert message in line
     assert not report.exists()
@@ -592,7 +592,6 @@ def test_through_the_real_command(what, toy, tmp_path):
     "arguments",
     [
         ("decode", "--prompt", "w5", "--html"),
-        ("evaluate", "--num-problems", "2", "--report"),
         ("demo", "--html"),
     ],
     ids=lambda arguments: arguments[0],

@@ -110,7 +110,7 @@ WRONG = [
     (DecodeConfig, "strategy", "beam", "one of autoregressive"),
     (DecodeConfig, "block_size", 1, "at least 2"),
     (EvaluateConfig, "block_size", 1, "at least 2"),
-    (EvaluateConfig, "num_problems", -1, "0 or more"),
+    (EvaluateConfig, "limit", -1, "0 or more"),
     (DemoConfig, "num_problems", -1, "0 or more"),
 ]
 

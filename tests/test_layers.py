@@ -7,10 +7,10 @@ from jacobi_forcing import cli
 ROOT = Path(jacobi_forcing.__file__).parent
 LAYERS = [
     {"errors"},
-    {"config", "host"},
+    {"config", "host", "sandbox"},
     {"models", "problems", "progress"},
     {"decoding", "data"},
-    {"training", "drawing", "integrations"},
+    {"training", "evaluation", "drawing", "integrations"},
     {"serving"},
     {"stages"},
     {"cli"},

@@ -279,7 +279,7 @@ def test_a_prompt_is_kept_out_of_training_whatever_its_number(tmp_path):
             "[[rounds]]\ncollect.record = 'answers'\n[[rounds]]\nmix_earlier = 1",
             "round 2: mix_earlier packs the trajectories of round 1 too, but their collect.record",
         ),
-        ("[evaluate]\noriginal = 'x'", "[evaluate]: --original is x, but it judges the texts of"),
+        ("[evaluate]\nstrategies = 'beam'", "[evaluate]: --strategies names 'beam'; write some"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused_in_one_line(text, message, tmp_path, refused):
@@ -309,7 +309,7 @@ def test_a_round_mixes_as_many_as_there_are(tmp_path):
 
 def test_free_text_is_judged_by_the_original(stopped, model, tmp_path):
     out, *_ = stopped
-    report = json.loads((out / "round-2/report.json").read_text())
+    report = json.loads((out / "round-2/evaluation/summary.json").read_text())
     original, judged = load_model(str(model)), load_model(str(out / "round-2/model"))
     prompts = sample_prompts(original, 3, max_tokens=32, seed=2**32)
     answers = []
@@ -322,7 +322,7 @@ def test_free_text_is_judged_by_the_original(stopped, model, tmp_path):
     assert report["distinct_8grams"] == distinct_ngrams(answers)
     assert report["num_problems"] == 3
     assert report["num_mismatches"] == 0
-    start = json.loads((out / "start/report.json").read_text())
+    start = json.loads((out / "start/evaluation/summary.json").read_text())
     assert start["nll"] != report["nll"]
     assert "accuracy" not in report
 
@@ -338,7 +338,7 @@ def torch_row(ids):
     [
         (("--problems", "self:0"), "--problems is 'self:0'; write self:N"),
         (("--problems", "self:many"), "--problems is 'self:many'; write self:N"),
-        (("--original", "tiny-base"), "--original is tiny-base, but it judges the texts of"),
+        (("--original", "tiny-base", "--limit", "1"), "tiny-base has another tokenizer"),
         (("--problems", "self:2", "--original", "tiny-base"), "tiny-base has another tokenizer"),
     ],
 )
@@ -366,7 +366,7 @@ def test_the_page_says_what_the_files_say(stopped, model):
     out, *_ = stopped
     page = Page((out / force.PAGE).read_text())
     for folder in ("start", "round-1", "round-2", "round-3", "average"):
-        report = json.loads((out / folder / "report.json").read_text())
+        report = json.loads((out / folder / "evaluation/summary.json").read_text())
         assert f"{report['tokens_per_forward']:.2f}" in page.text
         assert f"{report['nll']:.3f}" in page.text
         assert f"{report['speedup_median']:.2f}x" in page.text

@@ -1,6 +1,6 @@
 """Settings of decoding: what is guessed, how tokens are chosen, and the stages that only decode."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from jacobi_forcing.config.base import NOISE_SOURCES, Base, DecodingMachine, check, needed, option
@@ -126,16 +126,41 @@ class EvaluateConfig(TunedConfig):
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
     problems: str = option(
         "bundled",
-        "bundled, bundled:math, bundled:code, FILE.jsonl, or self:N, N beginnings sampled from the "
-        "original, whose continuations it judges by their likelihood",
+        "bundled, bundled:math, bundled:code, FILE.jsonl; humaneval, mbpp, gsm8k or math500, from "
+        "the folder that JACOBI_DATA names, the hub, or NAME:FILE; or self:N, N beginnings sampled "
+        "from the original, whose continuations it judges by their likelihood",
     )
-    original: str = option("", "self:N: the original, by default the model itself")
+    strategies: str = option(
+        "", "several decoders in one run, separated by commas, instead of --strategy"
+    )
+    original: str = option(
+        "",
+        "the model that this one was made from: its AR answers to the same problems are compared "
+        "problem by problem; of self:N it is the judge, by default the model itself",
+    )
     self_prompt_tokens: int = option(32, "self:N: longest beginning, in tokens")
-    max_new_tokens: int = option(256, "longest answer, in tokens")
-    num_problems: int = option(0, "problems to take; 0 takes all (1,000 bundled ones)")
-    report: str = option("", "JSON file for the result; without it, it is printed")
+    max_new_tokens: int = option(256, "longest answer, in tokens; 1024 for published benchmarks")
+    limit: int = option(0, "problems to take; 0 takes all (1,000 bundled ones)")
+    batch_size: int = option(1, "problems that are decoded together")
+    out: str = option(
+        "",
+        "folder for every answer, summary.json and report.html; continued where it was stopped. "
+        "Without it, figures are printed",
+    )
+    style: str = option(
+        "auto",
+        "how published benchmarks are asked: as a chat, or as a text to complete; auto is chat "
+        "where the model has a chat template",
+        ("auto", "completion", "chat"),
+    )
     allow_code_execution: bool = option(
-        False, "run model-written code for problems from a file (the bundled ones need no flag)"
+        False, "run model-written code (the bundled problems need no flag)"
+    )
+    sandbox: str = option(
+        "auto",
+        "what it runs in: namespaces or bwrap, where it sees nothing of the machine; or limits of "
+        "time, memory and processes only",
+        ("auto", "namespaces", "bwrap", "limits"),
     )
     seed: int = option(
         0, "random seed: of the noise, which never changes an answer, and of self:N's beginnings"
@@ -147,10 +172,23 @@ class EvaluateConfig(TunedConfig):
             self.num_texts > 0 or not self.problems.startswith("self:"),
             f"--problems is {self.problems!r}; write self:N with a number of texts.",
         )
-        check(
-            not self.original or self.num_texts > 0,
-            f"--original is {self.original}, but it judges the texts of --problems self:N only.",
-        )
+        names = self._strategies
+        known = [name for name in STRATEGIES if name != "autoregressive"]
+        for name in names if self.strategies else ():
+            check(
+                name in known and names.count(name) == 1,
+                f"--strategies names {name!r}; write some of {', '.join(known)}, each once.",
+            )
+
+    @property
+    def _strategies(self) -> list[str]:
+        return (self.strategies or self.strategy).split(",")
+
+    @property
+    def decoders(self) -> list[DecoderConfig]:
+        """List the decoders that are measured beside AR."""
+        names = [name for name in self._strategies if name != "autoregressive"]
+        return [replace(self.decoder, strategy=name) for name in names]
 
     @property
     def num_texts(self) -> int:

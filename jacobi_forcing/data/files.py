@@ -85,6 +85,12 @@ def refuse_folder(path: str, flag: str) -> None:
         raise ConfigError(f"{flag}: {path} is a folder; give the name of a file.")
 
 
+def refuse_file(path: str, flag: str) -> None:
+    """Raise ConfigError where a folder is to be made and a file is; see `refuse_folder`."""
+    if path and Path(path).is_file():
+        raise ConfigError(f"{flag}: {path} is a file; give the name of a folder.")
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove what processes of this machine that were killed while they wrote `path` left."""
     for leftover in path.parent.glob(f".{path.name}.{socket.gethostname()}.*.tmp"):
@@ -96,10 +102,10 @@ def _remove_leftovers(path: Path) -> None:
             pass  # it lives, under another user
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON."""
+def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
+    """Write `value` as JSON, on one line where `indent` is None."""
     with replacing(path) as temporary:
-        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
         temporary.write_text(text, encoding="utf-8")
 
 

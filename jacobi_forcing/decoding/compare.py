@@ -1,25 +1,61 @@
 """Time decoders against each other on the same prompts, so that a machine's mood hits all alike."""
 
-import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jacobi_forcing.config import DecoderConfig
-from jacobi_forcing.decoding.loop import decode_one
-from jacobi_forcing.decoding.strategies import make_strategy
+from jacobi_forcing.decoding.events import Finished
+from jacobi_forcing.decoding.loop import decode
+from jacobi_forcing.decoding.request import Request
+from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
 from jacobi_forcing.models import CausalLM
 
 AUTOREGRESSIVE = DecoderConfig(strategy="autoregressive")
 
 
-class Run(NamedTuple):
-    """One decoder's decode of one prompt."""
+@dataclass
+class Run:
+    """One decoder's decode of one prompt.
 
-    answer: list[int]
-    num_forwards: int  # the prefill included
-    seconds: float  # the prefill included
+    Fields:
+        answer: Ids, the EOS included where there is one.
+        reason: Why it ended; see Finished.
+        settled: Tokens that each forward committed, the prefill's first.
+        proposed: Guesses that each forward verified, branches included.
+        right: Of those, the ones that were right.
+        first_seconds: Until the prefill's tokens were there.
+        seconds: Until the end.
+        all_seconds: Until the end of all prompts that were decoded together.
+        num_together: How many those were.
+    """
+
+    answer: list[int] = field(default_factory=list)
+    reason: str = ""
+    settled: list[int] = field(default_factory=list)
+    proposed: list[int] = field(default_factory=list)
+    right: list[int] = field(default_factory=list)
+    first_seconds: float = 0.0
+    seconds: float = 0.0
+    all_seconds: float = 0.0
+    num_together: int = 1
+
+    @property
+    def share(self) -> float:
+        """Give this prompt's part of the seconds that all took together."""
+        return self.all_seconds / self.num_together
+
+    @property
+    def share_after_prefill(self) -> float:
+        """Give the same of the seconds behind the prefill."""
+        return (self.all_seconds - self.first_seconds) / self.num_together
+
+    @property
+    def num_forwards(self) -> int:
+        """Count the forwards, the prefill included."""
+        return len(self.settled)
 
 
 def compare(
@@ -31,7 +67,32 @@ def compare(
     seed: int = 0,
     on_prompt: Callable[[], None] = lambda: None,
 ) -> list[list[Run]]:
-    """Decode each prompt with every decoder, one at a time; they take turns in going first.
+    """Decode each prompt with every decoder, one at a time; see `take_turns`.
+
+    Returns:
+        Runs per decoder, per prompt.
+    """
+    runs: list[list[Run]] = [[] for _ in decoders]
+    turns = take_turns(model, prompts, decoders, max_new_tokens=max_new_tokens, seed=seed)
+    for _, found in turns:
+        for own, new in zip(runs, found, strict=True):
+            own += new
+        on_prompt()
+    return runs
+
+
+def take_turns(
+    model: CausalLM,
+    prompts: Sequence[Sequence[int]],
+    decoders: Sequence[DecoderConfig],
+    *,
+    max_new_tokens: int,
+    seed: int = 0,
+    batch_size: int = 1,
+    stop: Sequence[str] = (),
+    first: int = 0,
+) -> Iterator[tuple[range, list[list[Run]]]]:
+    """Decode prompts with every decoder, a few at a time; decoders take turns in going first.
 
     Args:
         model: What to decode with.
@@ -39,27 +100,50 @@ def compare(
         decoders: What to time; all in the same engine and process.
         max_new_tokens: Longest answer.
         seed: Seed of the noise.
-        on_prompt: Called after each prompt, for progress.
+        batch_size: Prompts that are decoded together.
+        stop: Texts that end an answer and stay in it.
+        first: Begin with this prompt; the others have been decoded before.
 
-    Returns:
-        Runs per decoder, per prompt. One warm-up decode per decoder is not counted.
+    Yields:
+        Indices of prompts, and per decoder their runs. One warm-up decode per decoder is not
+        counted.
     """
 
-    def run(decoder: DecoderConfig, index: int) -> Run:
-        strategy = make_strategy(decoder, model.vocab_tokens, f"{seed}/{index}")
+    def run(decoder: DecoderConfig, group: range) -> list[Run]:
+        requests = [Request(i, prompts[i], max_new_tokens, stop=stop) for i in group]
+        found = {i: Run() for i in group}
         start = time.perf_counter()
-        finished, _ = decode_one(model, prompts[index], strategy, max_new_tokens)
-        return Run(finished.answer_ids, finished.num_forwards, time.perf_counter() - start)
+        events = decode(
+            model,
+            requests,
+            lambda request: make_strategy(decoder, model.vocab_tokens, f"{seed}/{request.index}"),
+            batch_size=len(group),
+            max_tokens=max(len(r.prompt_ids) for r in requests) + max_new_tokens,
+            branch_tokens=branch_tokens(decoder),
+        )
+        for event in events:
+            one, one_seconds = found[event.request], time.perf_counter() - start
+            if isinstance(event, Finished):
+                one.answer, one.reason, one.seconds = event.answer_ids, event.reason, one_seconds
+                continue
+            one.first_seconds = one.first_seconds or one_seconds
+            one.settled.append(len(event.accepted))
+            one.proposed.append(event.num_proposed)
+            one.right.append(len(event.path))
+        seconds = time.perf_counter() - start
+        for one in found.values():
+            one.all_seconds, one.num_together = seconds, len(group)
+        return list(found.values())
 
-    for decoder in decoders:
-        run(decoder, 0)
-    runs: list[list[Run]] = [[] for _ in decoders]
-    for index in range(len(prompts)):
-        for turn in range(len(decoders)):
-            number = (index + turn) % len(decoders)
-            runs[number].append(run(decoders[number], index))
-        on_prompt()
-    return runs
+    groups = [
+        range(i, min(i + batch_size, len(prompts))) for i in range(first, len(prompts), batch_size)
+    ]
+    for decoder in decoders if groups else ():
+        run(decoder, groups[0])
+    for turn, group in enumerate(groups, first):
+        order = [(turn + i) % len(decoders) for i in range(len(decoders))]
+        found = {number: run(decoders[number], group) for number in order}
+        yield group, [found[number] for number in range(len(decoders))]
 
 
 class Summary(NamedTuple):
@@ -81,8 +165,8 @@ def summarize(runs: Sequence[Run], ar_runs: Sequence[Run]) -> Summary:
     """Sum up a decoder's runs; seconds include the prefill on both sides."""
     num_tokens = sum(len(run.answer) for run in runs)
     num_forwards = sum(run.num_forwards for run in runs)
-    seconds, ar_seconds = sum(r.seconds for r in runs), sum(r.seconds for r in ar_runs)
-    ratios = [ar.seconds / run.seconds for run, ar in zip(runs, ar_runs, strict=True)]
+    seconds, ar_seconds = sum(r.share for r in runs), sum(r.share for r in ar_runs)
+    ratios = [ar.share / run.share for run, ar in zip(runs, ar_runs, strict=True)]
     quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     return Summary(
         num_tokens=num_tokens,
@@ -96,13 +180,3 @@ def summarize(runs: Sequence[Run], ar_runs: Sequence[Run]) -> Summary:
         speedup_high=quartiles[2],
         num_mismatches=sum(r.answer != ar.answer for r, ar in zip(runs, ar_runs, strict=True)),
     )
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Give the 95 % Wilson interval of a success rate, as fractions."""
-    z = 1.959964
-    rate = successes / trials
-    centre = rate + z * z / (2 * trials)
-    spread = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

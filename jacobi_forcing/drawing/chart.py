@@ -80,10 +80,10 @@ def draw(chart: Chart, axis: Axis, marks: Mapping[float, str]) -> str:
     if chart.limit is not None:
         y = y_of(chart.limit)
         parts.append(f'<line class="limit" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-    for name, points in chart.series.items():
+    for number, (name, points) in enumerate(chart.series.items()):
         placed = [(x_of(x), y_of(y), x, y) for x, y in points if math.isfinite(y)]
         several = len(chart.series) > 1
-        parts += _line(placed, name if several else "", axis)
+        parts += _line(placed, name if several else "", axis, number)
         if several and chart.is_named and placed:
             x, y = placed[-1][:2]
             parts.append(
@@ -101,16 +101,20 @@ def draw(chart: Chart, axis: Axis, marks: Mapping[float, str]) -> str:
 
 
 def _line(
-    placed: Sequence[tuple[float, float, float, float]], name: str, axis: Axis
+    placed: Sequence[tuple[float, float, float, float]], name: str, axis: Axis, number: int
 ) -> Iterable[str]:
-    """Draw a series; its points too where they are few, each with its figures on hover."""
+    """Draw a series; its points too where they are few, each with its figures on hover.
+
+    Pages that tell series apart by colour do so by their number.
+    """
     of = f"{html.escape(name)}, " if name else ""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in placed)
-    yield f'<polyline class="series" points="{path}"/>'
+    yield f'<polyline class="series series-{number}" points="{path}"/>'
     if len(placed) <= 40:
         for x, y, place, value in placed:
             title = f"<title>{of}{axis.name(place)}: {value:.4g}</title>"
-            yield f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="3.5">{title}</circle>'
+            where = f'cx="{x:.1f}" cy="{y:.1f}"'
+            yield f'<circle class="point point-{number}" {where} r="3.5">{title}</circle>'
 
 
 def _number(value: float) -> str:

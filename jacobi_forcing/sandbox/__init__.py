@@ -1,4 +1,4 @@
-"""Runs programs that a model wrote, where they can harm nothing and nobody."""
+"""Runs programs that a model wrote, where they can harm nothing and nobody. May import: errors."""
 
 from jacobi_forcing.sandbox.sandbox import PROTECTIONS, Limits, Outcome, Sandbox
 

@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from starlette.exceptions import HTTPException
 
 from jacobi_forcing import __version__
-from jacobi_forcing.decoding import Finished
+from jacobi_forcing.decoding import Finished, Forward
 from jacobi_forcing.drawing.template import fill
 from jacobi_forcing.serving.asked import Asked, Reader, RefusedError
 from jacobi_forcing.serving.choice import Choice, Piece
@@ -28,6 +28,7 @@ from jacobi_forcing.serving.replies import Reply, error_body
 from jacobi_forcing.serving.schema import ChatBody, CompletionBody
 
 logger = logging.getLogger(__name__)
+_BETWEEN_DELIVERIES = 0.02  # seconds
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -40,28 +41,41 @@ class FailedError(Exception):
 
 
 class Mailbox:
-    """Brings events from the engine's thread to the queues of this one.
+    """Brings events from the engine's thread to the answers that wait for them in the event loop.
 
-    The event loop is woken once for all that a step brings: waking it is a system call, and every
-    one of those lets the engine wait for Python's lock.
+    Waking the event loop takes Python's lock from the engine, which a small model feels in every
+    step. So what follows a delivery within 20 ms comes with the next one, all of it together; what
+    begins or ends an answer comes at once.
     """
 
     def __init__(self) -> None:
-        self._events: deque[tuple[asyncio.Queue, Any]] = deque()
-        self._is_called = False
+        self._events: deque[tuple[_Answering, int, Event]] = deque()
+        self._is_expected = False  # a delivery is on its way
+        self._timer: asyncio.TimerHandle | None = None
 
-    def put(self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue, event: Any) -> None:
-        """Post an event; from any thread."""
-        self._events.append((queue, event))
-        if not self._is_called:
-            self._is_called = True
-            loop.call_soon_threadsafe(self._deliver)
+    def put(
+        self, loop: asyncio.AbstractEventLoop, to: "_Answering", number: int, event: Event
+    ) -> None:
+        """Post an event of a choice; from any thread."""
+        self._events.append((to, number, event))
+        is_urgent = not isinstance(event, Forward) or event.iteration == 0
+        if is_urgent or not self._is_expected:
+            self._is_expected = True
+            loop.call_soon_threadsafe(self._deliver, loop)
 
-    def _deliver(self) -> None:
-        self._is_called = False  # first: what is posted from here on calls again
+    def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._is_expected = False  # first: what is posted from here on calls again
+        has_some = bool(self._events)
         while self._events:
-            queue, event = self._events.popleft()
-            queue.put_nowait(event)
+            to, number, event = self._events.popleft()
+            to.events.append((number, event))
+            to.arrived.set()
+        if has_some:
+            self._is_expected = True
+            self._timer = loop.call_later(_BETWEEN_DELIVERIES, self._deliver, loop)
 
 
 class Service:
@@ -154,7 +168,8 @@ class _Answering:
         ]
         self.reply = Reply(service.name, asked, self.choices)
         self.jobs: list[Job] = []
-        self.events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self.events: deque[tuple[int, Event]] = deque()  # by choice, not yet looked at
+        self.arrived = asyncio.Event()
         self.texts = [""] * len(self.choices)
 
     def begin(self) -> None:
@@ -162,7 +177,7 @@ class _Answering:
         here, mailbox = asyncio.get_running_loop(), self.service.mailbox
 
         def deliver(number: int, event: Event) -> None:  # in the engine's thread
-            mailbox.put(here, self.events, (number, event))
+            mailbox.put(here, self, number, event)
 
         self.jobs = [
             Job(
@@ -181,29 +196,45 @@ class _Answering:
         if left:
             self.service.engine.cancel(left)
 
-    async def next(self) -> Piece:
-        """Wait for the next piece of any choice.
+    async def next(self) -> list[Piece]:
+        """Wait for the next pieces of any choice, at least one.
 
         Raises:
             FailedError: A request failed, and with it all of the body's.
         """
-        while True:
-            number, event = await self.events.get()
-            choice = self.choices[number]
-            if isinstance(event, Failed):
-                raise FailedError(event)
-            if choice.is_done:  # its text ended before the loop saw it
-                continue
-            if isinstance(event, Finished) and event.reason == "cancelled":  # not by this client
-                raise FailedError(Failed(event.request, "the server is about to stop.", True))
-            if choice.num_forwards == 0 and all(c.num_forwards == 0 for c in self.choices):
-                self.service.metrics.first_token.observe(time.monotonic() - self.began)
-            piece = choice.push(event)
-            if self.service.log_prompts:
-                self.texts[number] += piece.text
-            if piece.finish_reason is not None:
-                self._end(number)
-            return piece
+        pieces: list[Piece] = []
+        while not pieces:
+            await self.arrived.wait()
+            while self.events:
+                number, event = self.events.popleft()
+                try:
+                    piece = self._piece(number, event)
+                except FailedError:
+                    if not pieces:
+                        raise
+                    self.events.appendleft((number, event))  # what was there before goes out first
+                    return pieces
+                pieces += [] if piece is None else [piece]
+            self.arrived.clear()
+        return pieces
+
+    def _piece(self, number: int, event: Event) -> Piece | None:
+        """Give what an event adds to a choice; None if its text had ended before."""
+        choice = self.choices[number]
+        if isinstance(event, Failed):
+            raise FailedError(event)
+        if choice.is_done:  # before the loop saw it
+            return None
+        if isinstance(event, Finished) and event.reason == "cancelled":  # not by this client
+            raise FailedError(Failed(event.request, "the server is about to stop.", True))
+        if choice.num_forwards == 0 and all(c.num_forwards == 0 for c in self.choices):
+            self.service.metrics.first_token.observe(time.monotonic() - self.began)
+        piece = choice.push(event)
+        if self.service.log_prompts:
+            self.texts[number] += piece.text
+        if piece.finish_reason is not None:
+            self._end(number)
+        return piece
 
     def _end(self, number: int) -> None:
         """Note that a choice is done."""
@@ -220,8 +251,8 @@ class _Answering:
         """Wait for all choices; make the reply."""
         pieces: list[list[Piece]] = [[] for _ in self.choices]
         while not all(choice.is_done for choice in self.choices):
-            piece = await self.next()
-            pieces[piece.choice].append(piece)
+            for piece in await self.next():
+                pieces[piece.choice].append(piece)
         return self.reply.whole(pieces, self._echoes())
 
     def _echoes(self) -> list[str]:
@@ -230,22 +261,21 @@ class _Answering:
         decode = self.service.engine.model.tokenizer.decode
         return [decode(prompt, skip_special_tokens=True) for prompt in self.asked.prompts]
 
-    async def stream(self, first: Piece) -> AsyncIterator[str]:
-        """Yield server-sent events."""
+    async def stream(self, first: list[Piece]) -> AsyncIterator[str]:
+        """Yield server-sent events, those that are there together in one text."""
         try:
             for chunk in self.reply.first_chunks():
                 yield _event(chunk)
             for number, echo in enumerate(self._echoes()):
                 if echo:
                     yield _event(self.reply.chunk(Piece(number, echo)))
-            piece = first
+            pieces = first
             while True:
-                chunk = self.reply.chunk(piece)
-                if chunk is not None:
-                    yield _event(chunk)
+                chunks = [self.reply.chunk(piece) for piece in pieces]
+                yield "".join(_event(chunk) for chunk in chunks if chunk is not None)
                 if all(choice.is_done for choice in self.choices):
                     break
-                piece = await self.next()
+                pieces = await self.next()
             if self.asked.wants_usage:
                 yield _event(self.reply.last_chunk())
         except FailedError as error:

@@ -10,10 +10,11 @@ from jacobi_forcing.data.files import read_json
 from jacobi_forcing.data.record import RECORD
 from jacobi_forcing.data.trajectories import MANIFEST
 from jacobi_forcing.drawing.rounds import Comparison, Learned, Model
-from jacobi_forcing.drawing.training import PAGE
+from jacobi_forcing.drawing.training import PAGE as TRAINING_PAGE
+from jacobi_forcing.evaluation import PAGE, SUMMARY
 from jacobi_forcing.stages.recipe import Recipe, Round
 
-_WIRES = ("model", "out", "packed", "trajectories", "mix", "report")  # what joins the stages
+_WIRES = ("model", "out", "packed", "trajectories", "mix")  # what joins the stages
 _TESTED = ("tokens_per_forward", "accuracy", "nll", "distinct_8grams")
 
 
@@ -38,7 +39,7 @@ def _models(recipe: Recipe, stages: Round, learned: Learned) -> list[Model]:
     tests = {name: _tested(record["after"]) for name, record in learned.trainings.items()}
     is_mean = stages.average is not None
     files = {
-        "weights" if is_mean else "training": stages.model / (RECORD if is_mean else PAGE),
+        "weights" if is_mean else "training": stages.model / (RECORD if is_mean else TRAINING_PAGE),
         "evaluation": _report_path(stages.evaluate),
     }
     whole = Model(
@@ -46,7 +47,7 @@ def _models(recipe: Recipe, stages: Round, learned: Learned) -> list[Model]:
     )
     if not is_mean:
         return [whole]
-    pages = [{"training": Path(config.out) / PAGE} for config in stages.trains]
+    pages = [{"training": Path(config.out) / TRAINING_PAGE} for config in stages.trains]
     members = zip(tests.items(), pages, strict=True)
     return [whole, *(Model(n, None, t, _links(recipe, p), True) for (n, t), p in members)]
 
@@ -94,12 +95,12 @@ def _settings(stages: Round) -> dict[str, Any]:
 
 def _report(config: EvaluateConfig | None) -> dict | None:
     """Read what an evaluation wrote; None where there was none, or it is still to come."""
-    path = _report_path(config)
+    path = Path(config.out) / SUMMARY if config else None
     return read_json(path) if path and path.exists() else None
 
 
 def _report_path(config: EvaluateConfig | None) -> Path | None:
-    return Path(config.report) if config else None
+    return Path(config.out) / PAGE if config else None
 
 
 def _tested(found: dict[str, float]) -> dict[str, float]:

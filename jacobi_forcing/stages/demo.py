@@ -24,11 +24,11 @@ from jacobi_forcing.decoding.compare import (
     Run,
     compare,
     summarize,
-    wilson,
 )
 from jacobi_forcing.drawing.page import write_page
 from jacobi_forcing.drawing.terminal import Side, watch
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.evaluation.statistics import wilson
 from jacobi_forcing.models import CausalLM, load_model
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers

@@ -23,10 +23,11 @@ from jacobi_forcing.data.files import read_json
 from jacobi_forcing.data.prompts import count_records, encode, encode_answer, read_records
 from jacobi_forcing.data.record import RECORD
 from jacobi_forcing.decoding.answer import answer
+from jacobi_forcing.evaluation.tasks import read_task
 from jacobi_forcing.models import load_model
 from jacobi_forcing.models.shrink import Architecture, find_architecture, save_small, small
 from jacobi_forcing.problems.verifier import Verifier
-from jacobi_forcing.stages import collect, evaluate, pack, train
+from jacobi_forcing.stages import collect, pack, train
 from jacobi_forcing.stages.estimates import RoundEstimate, Work, estimate_round
 from jacobi_forcing.stages.recipe import Recipe, Round
 from jacobi_forcing.training.arguments import check_installed
@@ -128,7 +129,7 @@ def _check_round(stages: Round, gpus: int, found: Architecture) -> Source:
     if stages.collect.verifier:
         Verifier(stages.collect.verifier, seconds=60.0, workers=1).close()
     if stages.evaluate is not None and not stages.evaluate.num_texts:
-        evaluate.load_problems(stages.evaluate)
+        read_task(stages.evaluate)
     return _look_at_prompts(stages.collect, stages.pack.max_length, found)
 
 

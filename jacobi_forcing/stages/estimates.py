@@ -238,5 +238,5 @@ def _test_seconds(config: TrainConfig, shape: Shape, gpu: Gpu, steps: int) -> fl
 
 def _evaluation_seconds(config: EvaluateConfig, shape: Shape) -> float:
     """One prompt at a time, with AR and with the strategy."""
-    num = config.num_problems or config.num_texts or 1000
+    num = config.limit or config.num_texts or 1000
     return 2 * num * config.max_new_tokens * LAYER_SECONDS * shape.layers

@@ -17,6 +17,7 @@ from jacobi_forcing.data.files import read_json, sha256
 from jacobi_forcing.data.record import RECORD, refuse_change
 from jacobi_forcing.data.trajectories import MANIFEST
 from jacobi_forcing.drawing.rounds import table, write_rounds_page
+from jacobi_forcing.evaluation import SUMMARY
 from jacobi_forcing.stages import average, collect, dry_run, evaluate, pack, train
 from jacobi_forcing.stages.comparison import compared
 from jacobi_forcing.stages.recipe import Round, read_recipe
@@ -83,7 +84,7 @@ def _average(config: AverageConfig) -> Path:
 
 
 def _evaluate(config: EvaluateConfig) -> None:
-    if not _is_done(config, Path(config.report)):
+    if not _is_done(config, Path(config.out) / SUMMARY):
         evaluate.run(config)
 
 

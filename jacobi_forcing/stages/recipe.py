@@ -111,7 +111,7 @@ def _resolve_round(
         "collect": {"model": model, "out": own},
         "pack": {"trajectories": trajectories, "mix": bool(mixed), "out": packed},
         "train": {"model": model, "packed": packed, "out": trained},
-        "evaluate": {"model": trained, "report": str(folder / "report.json")},
+        "evaluate": {"model": trained, "out": str(folder / "evaluation")},
     }
     stages = {
         stage: _resolve(stage, recipe, overrides, wires[stage], f"{where}: [{stage}]")
@@ -182,7 +182,7 @@ def _resolve_ends(
     def evaluation(model: str, folder: str) -> EvaluateConfig | None:
         if "evaluate" not in recipe:
             return None
-        wires = {"model": model, "report": str(Path(recipe["out"]) / folder / "report.json")}
+        wires = {"model": model, "out": str(Path(recipe["out"]) / folder / "evaluation")}
         return _resolve("evaluate", recipe, {}, wires, f"{where}: [evaluate]")
 
     start = evaluation(recipe["model"], "start")

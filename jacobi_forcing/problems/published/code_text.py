@@ -7,9 +7,6 @@ from textwrap import dedent, indent
 from jacobi_forcing.problems.published.published_set import final_text
 
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)  # the last may lack its end
-_FIRST_LINE = re.compile(
-    r"^(?:(?:async )?def \w+\s*\(|class \w+\s*[:(]|import \w|from [\w.]+ import |@\w)", re.MULTILINE
-)
 _FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
 
 
@@ -18,7 +15,7 @@ def code_of(text: str, name: str) -> str:
 
     Of several fenced blocks the last that defines the function counts, because a model corrects
     itself downwards; if none does, it is the first, which may be the function's body. Without
-    fences it is what begins like code, as far as it is valid.
+    fences it is the function with the valid code around it.
 
     Args:
         text: What a model wrote.
@@ -27,19 +24,20 @@ def code_of(text: str, name: str) -> str:
     text = final_text(text)
     blocks = [dedent(block) for block in _FENCE.findall(text)]
     if not blocks:
-        return _unfenced(text)
+        return _unfenced(text, name)
     return next((block for block in reversed(blocks) if defines(block, name)), blocks[0])
 
 
-def _unfenced(text: str) -> str:
-    start = _FIRST_LINE.search(text)
-    if start is None:
+def _unfenced(text: str, name: str) -> str:
+    """Give the longest valid code around the function; all of the text if there is none."""
+    lines = text.splitlines(keepends=True)
+    head = next((n for n, line in enumerate(lines) if defines(line, name)), None)
+    if head is None:
         return text
-    lines = text[start.start() :].splitlines(keepends=True)
-    for end in range(len(lines), 0, -1):
-        if is_valid("".join(lines[:end])):
-            return "".join(lines[:end])
-    return "".join(lines)
+    start = next(n for n in range(head + 1) if n == head or is_valid("".join(lines[n:head])))
+    ends = range(len(lines), head, -1)
+    end = next((n for n in ends if is_valid("".join(lines[start:n]))), len(lines))
+    return "".join(lines[start:end])
 
 
 def defines(code: str, name: str) -> bool:

@@ -39,20 +39,33 @@ class HumanEval(CodeSet):
     )
 
     def read(self, records: Iterable[tuple[str, Any]]) -> list[Question]:
+        """Read the 164 tasks of HumanEval or HumanEval+."""
         found = as_records(self.title, records)
         return complete(self.title, ((r.where, _question(r)) for r in found), (164,))
 
     def prompt(self, question: Question, style: Style) -> str | list[dict[str, str]]:
+        """Give the function as it is, to be continued, or ask for the whole of it."""
         if style == "completion":
             return question.text
         return user(_REQUEST.format(prompt=question.text.strip()))
 
     def stops(self, style: Style) -> tuple[str, ...]:
-        # Those of the paper and of later harnesses: what begins a line after the function.
-        ends = ("\nclass ", "\ndef ", "\n#", "\n@", "\nif __name__", "\nprint(", "\nassert ", "\n```")
+        """End where a line begins that is not of the function."""
+        # Those of the paper and of later harnesses.
+        ends = (
+            "\nclass ",
+            "\ndef ",
+            "\n#",
+            "\n@",
+            "\nif __name__",
+            "\nprint(",
+            "\nassert ",
+            "\n```",
+        )
         return ends if style == "completion" else ()
 
     def answer_of(self, question: Question, text: str, style: Style) -> str:
+        """Take what continues the prompt, or the code of a reply."""
         if style == "completion":
             return cut(text.replace("\r\n", "\n"), self.stops(style))
         return code_of(text, question.fields["entry_point"])

@@ -3,9 +3,8 @@
 MBPP+ files of EvalPlus are read too, by what their records hold.
 """
 
-import ast
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from jacobi_forcing.errors import DataError
@@ -39,13 +38,11 @@ _REQUEST = """\
 Reply with the code, imports and helpers included, in one Python code block."""
 
 
-@dataclass(frozen=True)
 class Mbpp(CodeSet):
-    """The test split: ids 11 to 510. Three asserts are shown to the model and decide."""
+    """The test split, ids 11 to 510. A task's asserts are shown to the model, and they decide."""
 
-    first: int = 11
-    last: int = 510
-    title: str = field(default="MBPP", init=False)
+    title = "MBPP"
+    first, last = 11, 510
     source = Source(
         file="mbpp/mbpp.jsonl",
         hub="google-research-datasets/mbpp",
@@ -54,15 +51,17 @@ class Mbpp(CodeSet):
     )
 
     def read(self, records: Iterable[tuple[str, Any]]) -> list[Question]:
+        """Read the test split with its examples, or MBPP+."""
         found = list(as_records(self.title, records))
-        if is_plus(found[0]) or "test" in found[0].found:
+        if any(is_plus(r) or "test" in r.found for r in found[:1]):
             return complete("MBPP+", ((r.where, _plus_question(r)) for r in found), _PLUS_COUNTS)
         numbered = {record.number("task_id"): record for record in found}
         missing = [number for number in _SHOTS if number not in numbered]
         if missing:
+            where = found[-1].where if found else "the file"
             raise DataError(
-                f"{found[-1].where}: here ends the file without task {missing[0]}, which every "
-                "prompt shows as an example. Give MBPP with its ids 1 to 10, as it was published."
+                f"{where}: the last record, and none was task {missing[0]}, which all prompts show "
+                "as an example. Give MBPP with its ids 1 to 10, as it was published."
             )
         shots = "".join(_shot(numbered[number]) for number in _SHOTS)
         asked = [r for r in found if self.first <= r.number("task_id") <= self.last]
@@ -70,6 +69,7 @@ class Mbpp(CodeSet):
         return complete(self.title, ((r.where, _question(r, shots)) for r in asked), (wanted,))
 
     def prompt(self, question: Question, style: Style) -> str | list[dict[str, str]]:
+        """Ask after three solved tasks, as the paper does, or alone."""
         tests = "\n".join(question.fields["shown"])
         if style == "chat":
             return user(_REQUEST.format(text=question.text, tests=tests))
@@ -79,10 +79,12 @@ class Mbpp(CodeSet):
         return f'"""\n{question.text}\n{tests}\n"""\n'
 
     def stops(self, style: Style) -> tuple[str, ...]:
+        """End at the mark that ends an example, or after the function."""
         ends = ("[DONE]", '\n"""', "\nassert ", "\nprint(", "\nif __name__", "\n```")
         return ends if style == "completion" else ()
 
     def answer_of(self, question: Question, text: str, style: Style) -> str:
+        """Take what continues the prompt, or the code of a reply."""
         if style == "completion":
             return cut(text.replace("\r\n", "\n"), self.stops(style))
         return code_of(text, question.fields["entry_point"])
@@ -135,12 +137,8 @@ def _shot(record: Record) -> str:
 
 def _tested(code: str, tests: list[str]) -> str:
     """Name the function of the reference that the tests call: it tells code blocks apart."""
-    called = {
-        node.func.id
-        for node in ast.walk(ast.parse("\n".join(tests)))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    defined = [n.name for n in ast.parse(code).body if isinstance(n, ast.FunctionDef)]
+    called = re.findall(r"\w+(?=\s*\()", "\n".join(tests))
+    defined = re.findall(r"^def (\w+)", code, re.MULTILINE)
     return next((name for name in reversed(defined) if name in called), "")
 
 

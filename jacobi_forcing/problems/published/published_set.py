@@ -98,7 +98,7 @@ def final_text(text: str) -> str:
     A thought that never ends leaves nothing: the model had not come to its answer.
     """
     text = text.replace("\r\n", "\n")
-    thought, end, answer = text.rpartition("</think>")
+    _, end, answer = text.rpartition("</think>")
     if end:
         return answer
     return text.partition("<think>")[0]

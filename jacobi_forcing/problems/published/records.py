@@ -41,9 +41,10 @@ class Record(NamedTuple):
 
     def _field(self, name: str, kind: type, needed: str) -> Any:
         if name not in self.found:
+            names = ", ".join(map(str, self.found)) or "none"
             raise DataError(
-                f'{self.where}: has no "{name}", as all records of {self.title} have; it has '
-                f"{', '.join(map(str, self.found)) or 'nothing'}. Give the file as it was published."
+                f'{self.where}: has no "{name}", as all records of {self.title} have; its fields '
+                f"are {names}. Give the file as it was published."
             )
         value = self.found[name]
         if not isinstance(value, kind) or isinstance(value, bool):
@@ -55,16 +56,12 @@ def as_records(title: str, records: Iterable[tuple[str, Any]]) -> Iterator[Recor
     """Wrap (place, record) pairs.
 
     Raises:
-        DataError: There are none, or one is not an object.
+        DataError: One is not an object.
     """
-    is_empty = True
     for where, found in records:
-        is_empty = False
         if not isinstance(found, dict):
             raise DataError(f"{where}: is no object. Give {title} as it was published.")
         yield Record(where, title, found)
-    if is_empty:
-        raise DataError(f"the file of {title} holds no records. Give it as it was published.")
 
 
 def complete(
@@ -92,8 +89,8 @@ def complete(
     if len(collected) not in counts:
         last = next(reversed(places.values()), "the file")
         raise DataError(
-            f"{last}: here end {len(collected)} questions of {title}, needed are "
-            f"{' or '.join(map(str, counts))}. This is another split or version, or a part; give "
-            "the file as it was published."
+            f"{last}: the last of {len(collected)} questions of {title}, needed are "
+            f"{' or '.join(map(str, counts))}. This is a part of it, or another split or version. "
+            "Give the file as it was published."
         )
     return collected

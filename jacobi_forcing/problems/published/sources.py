@@ -39,19 +39,23 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield every record of a .jsonl or .jsonl.gz file with its place.
 
     Raises:
-        DataError: It cannot be read, or a line is no JSON.
+        DataError: It cannot be read, holds nothing, or a line is no JSON.
     """
     opened = gzip.open if path.suffix == ".gz" else open
     number = 0
     try:
         with opened(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):  # noqa: B007 - the errors below name it
+            for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield f"{path}:{number}", json.loads(line)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot read: {getattr(error, 'strerror', 0) or error}.") from error
+        raise DataError(
+            f"{path}: cannot read: {getattr(error, 'strerror', 0) or error}."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:{number}: not valid JSON: {error}.") from error
+    if number == 0:
+        raise DataError(f"{path}: holds no records. Give the file as it was published.")
 
 
 def _file_in(folder: Path, source: Source) -> Path:

@@ -1,0 +1,321 @@
+"""What an evaluation came to: a table for the terminal, and one self-contained HTML page.
+
+Everything on it comes from the summary and the answers' records.
+"""
+
+import html
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.table import Table
+
+from jacobi_forcing.data.files import replacing
+from jacobi_forcing.drawing.chart import Axis, Chart, draw
+from jacobi_forcing.drawing.scatter import Scatter, draw_scatter, legend
+from jacobi_forcing.drawing.template import fill
+
+_MOST_WORST = 24  # problems that are shown in full ...
+_MOST_TEXT = 6000  # ... with so many characters of each text
+
+_CHANGE = "change against the original's AR (McNemar p)"
+_SPEED = "speed against AR, median (quartiles)"
+_MISMATCHES = "answers that are not AR's"
+
+Figures = dict[str, Any]
+
+
+class _Row(NamedTuple):
+    """One line of the table: a name, and how it is written for a decoder."""
+
+    name: str
+    needs: str  # a figure without which there is nothing to write
+    write: Callable[[Figures], str]
+
+    def is_known(self, decoders: dict[str, Figures]) -> bool:
+        """Tell whether some decoder has a figure for it."""
+        return any(d.get(self.needs) is not None for d in decoders.values())
+
+    def cell(self, figures: Figures) -> str:
+        """Write a decoder's figure."""
+        return "-" if figures.get(self.needs) is None else self.write(figures)
+
+
+def _seconds(value: float) -> str:
+    return f"{1000 * value:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+_ROWS = (
+    _Row(
+        "accuracy",
+        "accuracy",
+        lambda d: f"{d['accuracy']:.1%} ({d['accuracy_low']:.1%} to {d['accuracy_high']:.1%})",
+    ),
+    _Row(
+        _CHANGE,
+        "p_value",
+        lambda d: f"{100 * d['accuracy_change']:+.1f} points (p = {d['p_value']:.2g})",
+    ),
+    _Row(
+        "solved only here / only by the original",
+        "p_value",
+        lambda d: f"{d['only_solved_here']} / {d['only_solved_by_original']}",
+    ),
+    _Row(
+        "tokens per forward",
+        "tokens_per_forward",
+        lambda d: (
+            f"{d['tokens_per_forward']:.2f} \u00b1 {1.96 * d['tokens_per_forward_error']:.2f}"
+        ),
+    ),
+    _Row(
+        "of solved problems",
+        "tokens_per_forward_solved",
+        lambda d: f"{d['tokens_per_forward_solved']:.2f}",
+    ),
+    _Row(
+        "of text that repeats 8 tokens",
+        "tokens_per_forward_repeating",
+        lambda d: f"{d['tokens_per_forward_repeating']:.2f} ({d['repeating_share']:.0%} of tokens)",
+    ),
+    _Row(
+        "of all other text",
+        "tokens_per_forward_new",
+        lambda d: f"{d['tokens_per_forward_new']:.2f}",
+    ),
+    _Row(
+        _SPEED,
+        "speedup",
+        lambda d: f"{d['speedup_median']:.2f}x ({d['speedup_low']:.2f} to {d['speedup_high']:.2f})",
+    ),
+    _Row("over all problems", "speedup", lambda d: f"{d['speedup']:.2f}x"),
+    _Row(
+        "without the prefill",
+        "speedup_after_prefill",
+        lambda d: f"{d['speedup_after_prefill']:.2f}x",
+    ),
+    _Row("tokens per second", "tokens_per_second", lambda d: f"{d['tokens_per_second']:.1f}"),
+    _Row(
+        "without the prefill",
+        "tokens_per_second_after_prefill",
+        lambda d: f"{d['tokens_per_second_after_prefill']:.1f}",
+    ),
+    _Row(
+        "time to first token, p50 / p95",
+        "first_token_p50",
+        lambda d: f"{_seconds(d['first_token_p50'])} / {_seconds(d['first_token_p95'])}",
+    ),
+    _Row(
+        "time per problem, p50 / p95",
+        "seconds_p50",
+        lambda d: f"{_seconds(d['seconds_p50'])} / {_seconds(d['seconds_p95'])}",
+    ),
+    _Row(_MISMATCHES, "num_mismatches", lambda d: f"{d['num_mismatches']}"),
+)
+
+
+_SHORT = (  # of a terminal's 80 columns
+    _Row(
+        "accuracy",
+        "accuracy",
+        lambda d: (
+            f"{100 * d['accuracy']:.1f} % "
+            f"({100 * d['accuracy_low']:.0f}-{100 * d['accuracy_high']:.0f})"
+        ),
+    ),
+    _Row(
+        "against\noriginal",
+        "p_value",
+        lambda d: f"{100 * d['accuracy_change']:+.1f} (p {d['p_value']:.2g})",
+    ),
+    _Row("tokens/\nforward", "tokens_per_forward", lambda d: f"{d['tokens_per_forward']:.2f}"),
+    _Row(
+        "speed-up\n(quartiles)",
+        "speedup",
+        lambda d: f"{d['speedup_median']:.2f}x ({d['speedup_low']:.2f}-{d['speedup_high']:.2f})",
+    ),
+    _Row("mis-\nmatches", "num_mismatches", lambda d: f"{d['num_mismatches']}"),
+)
+
+
+def table(summary: Figures) -> Table:
+    """Draw for a terminal what matters most."""
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    drawn.add_column("decoder", no_wrap=True)
+    decoders = summary["decoders"]
+    rows = [row for row in _SHORT if row.is_known(decoders)]
+    for row in rows:
+        drawn.add_column(row.name, justify="right", no_wrap=True)
+    for name, figures in decoders.items():
+        drawn.add_row(name, *(row.cell(figures) for row in rows))
+    return drawn
+
+
+def write_evaluation_page(path: Path, summary: Figures, records: Sequence[dict[str, Any]]) -> None:
+    """Write the page of one evaluation.
+
+    Raises:
+        DataError: `path` cannot be written.
+    """
+    worst = _worst(summary, records)
+    settings, hardware = summary["settings"], summary["hardware"]
+    place = hardware["gpu"] or f"{hardware['cpu']}, {hardware['torch_threads']} threads"
+    asked = f", asked as a {summary['style']}" if "style" in summary else ""
+    page = fill(
+        "evaluation.html",
+        {
+            "title": html.escape(f"{summary['model']}: {summary['problems']}"),
+            "model": html.escape(summary["model"]),
+            "summary": html.escape(
+                f"{summary.get('benchmark', summary['problems'])}, n = {summary['num_problems']}"
+                f"{asked}; {place}"
+            ),
+            "totals": "".join(_totals(summary)),
+            "note": html.escape(_note(settings)),
+            "table": _html_table(summary),
+            "charts": "\n".join(_charts(summary, records)),
+            "worst_note": html.escape(
+                "Not solved, or nearest to one token per forward; "
+                f"{len(worst)} of {len(records)} problems."
+            ),
+            "worst": "\n".join(worst) or "<p>None.</p>",
+            "footer": html.escape(_footer(summary)),
+        },
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _note(settings: dict[str, Any]) -> str:
+    together = settings["batch_size"]
+    rows = "one at a time" if together == 1 else f"{together} together"
+    return (
+        f"The same problems in the same engine and run, {rows}; decoders take turns in going "
+        "first. A prefill counts as a forward and is inside the seconds, but where a line says "
+        "otherwise. Intervals of 95 %."
+    )
+
+
+def _footer(summary: Figures) -> str:
+    ran = f"Programs ran with: {summary['sandbox']}. " if "sandbox" in summary else ""
+    return (
+        f"Greedy. {ran}Every answer is in a JSON file beside this page, every figure in "
+        "summary.json."
+    )
+
+
+def _totals(summary: Figures) -> Iterable[str]:
+    worth = "-" if "accuracy" not in summary else f"{summary['accuracy']:.1%}"
+    if "nll" in summary:
+        worth = f"{summary['nll']:.3f}"
+    for name, figure in (
+        ("NLL under the original" if "nll" in summary else "solved", worth),
+        ("tokens per forward", f"{summary['tokens_per_forward']:.2f}"),
+        ("AR's speed", f"{summary['speedup']:.2f}x"),
+        (_MISMATCHES, f"{summary['num_mismatches']}"),
+    ):
+        yield f"<div><dt>{name}</dt><dd>{figure}</dd></div>"
+
+
+def _html_table(summary: Figures) -> str:
+    decoders = summary["decoders"]
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in decoders)
+    body = "".join(
+        f"<tr><th>{row.name}</th>"
+        + "".join(f"<td>{row.cell(figures)}</td>" for figures in decoders.values())
+        + "</tr>"
+        for row in _ROWS
+        if row.is_known(decoders)
+    )
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _charts(summary: Figures, records: Sequence[dict[str, Any]]) -> Iterable[str]:
+    decoders = summary["decoders"]
+    if "accuracy" in summary:
+        named = {n: (d["tokens_per_forward"], 100 * d["accuracy"]) for n, d in decoders.items()}
+        bars = {n: (100 * d["accuracy_low"], 100 * d["accuracy_high"]) for n, d in decoders.items()}
+        if "original_accuracy" in summary:
+            named["original"] = (1.0, 100 * summary["original_accuracy"])
+        yield draw_scatter(
+            Scatter(
+                "Accuracy against tokens per forward",
+                "per cent of problems solved, with 95 % intervals",
+                "tokens per forward",
+                "accuracy, %",
+                named=named,
+                bars=bars,
+            )
+        )
+    accepted = {
+        name: list(enumerate((float(share) for share in d["acceptance"]), 1))
+        for name, d in decoders.items()
+    }
+    if any(accepted.values()):
+        last = max(len(points) for points in accepted.values())
+        chart = Chart(
+            "Acceptance by place",
+            "share of drafts in which this guess and all before it were right",
+            accepted,
+            from_zero=True,
+            is_named=False,
+        )
+        drawn = draw(chart, Axis(max(last, 2), lambda place: f"guess {place:g}", 1), {})
+        yield drawn.replace("</section>", f"{legend(accepted)}</section>")
+    answers = [record["answers"][summary["strategy"]] for record in records]
+    clouds: dict[str, list[tuple[float, float]]] = {}
+    for one in answers:
+        name = "answers" if one["solved"] is None else "solved" if one["solved"] else "not solved"
+        length = len(one["answer"])
+        clouds.setdefault(name, []).append((length, length / len(one["settled"])))
+    yield draw_scatter(
+        Scatter(
+            "Every problem",
+            f"tokens per forward of {summary['strategy']} over the answer's length",
+            "tokens of the answer",
+            "tokens per forward",
+            clouds=dict(sorted(clouds.items(), reverse=True)),
+        )
+    )
+
+
+def _worst(summary: Figures, records: Sequence[dict[str, Any]]) -> list[str]:
+    """Show the problems not solved, those first that the original solves, and the slowest."""
+    name = summary["strategy"]
+
+    def badness(record: dict[str, Any]) -> tuple[int, float]:
+        one, original = record["answers"][name], record["answers"].get("original", {})
+        is_lost = one["solved"] is False and original.get("solved") is True
+        rate = len(one["answer"]) / len(one["settled"])
+        return (0 if is_lost else 1 if one["solved"] is False else 2, rate)
+
+    return [_case(record, name) for record in sorted(records, key=badness)[:_MOST_WORST]]
+
+
+def _case(record: dict[str, Any], name: str) -> str:
+    one = record["answers"][name]
+    rate = len(one["answer"]) / len(one["settled"])
+    verdict = {None: "", True: "solved, ", False: "not solved, "}[one["solved"]]
+    why = f" ({one['why']})" if one["why"] and not one["solved"] else ""
+    sides = {"Asked": record["prompt"], f"Answered, {name}": one["text"]}
+    if "original" in record["answers"]:
+        theirs = record["answers"]["original"]
+        sides["The original" + (", solved" if theirs["solved"] else ", not solved")] = theirs[
+            "text"
+        ]
+    sides |= {"Reference": record["reference"]} if record["reference"] else {}
+    shown = "".join(
+        f"<div><h3>{html.escape(title)}</h3><pre>{html.escape(_shortened(text))}</pre></div>"
+        for title, text in sides.items()
+    )
+    return (
+        f"<details><summary>{html.escape(record['id'])} <span>{verdict}{rate:.2f} tokens per "
+        f"forward, {len(one['answer'])} tokens, ended by {html.escape(one['reason'])}"
+        f"{html.escape(why)}</span></summary><div class=sides>{shown}</div></details>"
+    )
+
+
+def _shortened(text: str) -> str:
+    rest = len(text) - _MOST_TEXT
+    return text if rest <= 0 else f"{text[:_MOST_TEXT]}\n[{rest} characters more]"

@@ -1,0 +1,215 @@
+"""What a model is asked, and who judges the answers: bundled problems, a file's, a published set's.
+
+`read_task` looks at everything that needs no model, so that mistakes show before one is loaded.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jacobi_forcing import problems
+from jacobi_forcing.config import EvaluateConfig
+from jacobi_forcing.data.prompts import encode, read_jsonl
+from jacobi_forcing.errors import ConfigError, DataError
+from jacobi_forcing.models import CausalLM
+from jacobi_forcing.problems.problem import Problem
+from jacobi_forcing.problems.published import SETS, CodeSet, Question, load
+from jacobi_forcing.problems.scoring import check_answers
+from jacobi_forcing.sandbox import Sandbox
+
+_BUNDLED_SEED = 0
+_BUNDLED_PER_KIND = 500
+_FROM_FILE = "file"  # the structure of problems that are not generated
+
+
+class Item(NamedTuple):
+    """One problem as a model is asked it."""
+
+    id: str
+    prompt: str  # as text, for readers
+    prompt_ids: list[int]
+    reference: str  # a good answer, for readers; empty where none is known
+
+
+class Verdict(NamedTuple):
+    """What an answer is worth, and why."""
+
+    solved: bool
+    why: str = ""
+
+
+class Task(ABC):
+    """Problems and their judge."""
+
+    stop: tuple[str, ...] = ()  # texts that end an answer
+
+    @abstractmethod
+    def items(self, model: CausalLM) -> list[Item]:
+        """Ask all problems in the model's own tokens.
+
+        Raises:
+            DataError: A prompt is empty or does not fit into the model's context.
+        """
+
+    @abstractmethod
+    def judge(self, answers: Sequence[tuple[int, str]]) -> list[Verdict]:
+        """Judge texts, each with its problem's place in the list."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Tell what a report should say about how it was asked and judged."""
+        return {}
+
+
+def read_task(config: EvaluateConfig) -> Task:
+    """Read the problems that `config.problems` names; not for self:N.
+
+    Raises:
+        DataError: No such set, or a broken file.
+        ConfigError: Answers are code and running code was not allowed, or cannot be done safely.
+    """
+    name, _, file = config.problems.partition(":")
+    if name not in SETS:
+        return OwnTask(read_problems(config), config.problems)
+    questions = load(name, file or None)
+    if isinstance(SETS[name], CodeSet):
+        _allow_code(config)
+    return PublishedTask(name, questions[: config.limit or None], config)
+
+
+class OwnTask(Task):
+    """Bundled problems, or those of a JSONL file."""
+
+    def __init__(self, chosen: Sequence[Problem], source: str):
+        self.chosen = chosen
+        self.source = source
+
+    def items(self, model: CausalLM) -> list[Item]:
+        """Ask the prompts as they are."""
+        found = []
+        for number, problem in enumerate(self.chosen, 1):
+            is_own = problem.structure != _FROM_FILE
+            where = self.source if is_own else problem.instance[0]
+            ids = encode({"prompt": problem.prompt}, model.tokenizer, where, model.context_tokens)
+            name = f"{problem.kind}/{number}" if is_own else f"line/{where.rpartition(':')[2]}"
+            reference = problem.answer or str(problem.check.get("answer", ""))
+            found.append(Item(name, problem.prompt, ids, reference))
+        return found
+
+    def judge(self, answers: Sequence[tuple[int, str]]) -> list[Verdict]:
+        """Compare numbers, run functions on their tests."""
+        solved = check_answers([(self.chosen[number], text) for number, text in answers])
+        return [Verdict(one) for one in solved]
+
+
+class PublishedTask(Task):
+    """A published benchmark."""
+
+    max_new_tokens = 1024  # as in the paper's runs of HumanEval
+
+    def __init__(self, name: str, questions: Sequence[Question], config: EvaluateConfig):
+        self.set = SETS[name]
+        self.questions = questions
+        self.style = config.style  # until a tokenizer is known, it may be "auto"
+        self.sandbox = Sandbox(config.sandbox) if isinstance(self.set, CodeSet) else None
+
+    def items(self, model: CausalLM) -> list[Item]:
+        """Ask in the style that fits the model: as a chat where it has a chat template."""
+        if self.style == "auto":
+            self.style = "completion" if model.tokenizer.chat_template is None else "chat"
+        self.stop = self.set.stops(self.style)
+        found = []
+        for question in self.questions:
+            asked = self.set.prompt(question, self.style)
+            field = "prompt" if isinstance(asked, str) else "messages"
+            ids = encode({field: asked}, model.tokenizer, question.id, model.context_tokens)
+            text = asked if isinstance(asked, str) else asked[-1]["content"]
+            found.append(Item(question.id, text, ids, question.reference))
+        return found
+
+    def judge(self, answers: Sequence[tuple[int, str]]) -> list[Verdict]:
+        """Run programs in the sandbox, or compare final answers."""
+        asked = [(self.questions[number], text) for number, text in answers]
+        if self.sandbox is None:
+            return [Verdict(one) for one in self.set.solved(asked, self.style)]
+        programs = [self.set.program(question, text, self.style) for question, text in asked]
+        return [Verdict(*outcome) for outcome in self.sandbox.run(programs)]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Tell the style, and what programs were run in."""
+        protection = {} if self.sandbox is None else {"sandbox": self.sandbox.description}
+        return {"benchmark": self.set.title, "style": self.style} | protection
+
+
+def _allow_code(config: EvaluateConfig) -> None:
+    if not config.allow_code_execution:
+        raise ConfigError(
+            f"{config.problems}: has problems that are checked by running what the model wrote. "
+            "Pass --allow-code-execution if you want that; it runs in a limited subprocess."
+        )
+
+
+def read_problems(config: EvaluateConfig) -> list[Problem]:
+    """Read bundled problems or a file of one's own; see `read_task`."""
+    name = config.problems
+    kinds = {"bundled": list(problems.KINDS), "bundled:math": ["math"], "bundled:code": ["code"]}
+    if name in kinds:
+        limit = config.limit or _BUNDLED_PER_KIND * len(kinds[name])
+        per_kind = -(-limit // len(kinds[name]))
+        dealt = [p for k in kinds[name] for p in problems.held_out(k, per_kind, _BUNDLED_SEED)]
+        return dealt[:limit]
+    path = Path(name)
+    if not path.exists():
+        raise DataError(
+            f"{name}: no such problems. Write bundled, bundled:math, bundled:code, self:N, "
+            f"{', '.join(SETS)} (with :FILE for your own copy), or a JSONL file whose lines have "
+            '"prompt" and "check".'
+        )
+    chosen = [_problem(record, where) for where, record in read_jsonl(path)]
+    if not chosen:
+        raise DataError(f"{name}: holds no problems.")
+    if any(p.kind == "code" for p in chosen):
+        _allow_code(config)
+    return chosen[: config.limit or None]
+
+
+def _problem(record: Any, where: str) -> Problem:
+    """Read {"prompt": ..., "check": {"answer": ...} or {"function": ..., "tests": ...}}."""
+    if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
+        raise DataError(f'{where}: needs an object with "prompt" and "check".')
+    found = record.get("check")
+    if not isinstance(found, dict):
+        raise DataError(f'{where}: "check" must be an object, with what the answer must be.')
+    if "function" in found:
+        kind, is_good = "code", _is_code_check(found)
+    else:
+        kind, is_good = "math", _is_number(found.get("answer"))
+    if not is_good:
+        raise DataError(
+            f'{where}: "check" needs "answer": "a number", or "function": "its name" and '
+            '"tests": [[arguments, result], ...].'
+        )
+    return Problem(
+        kind=kind,
+        structure=_FROM_FILE,
+        instance=(where,),
+        prompt=record["prompt"],
+        answer="",
+        check=found,
+    )
+
+
+def _is_code_check(found: dict) -> bool:
+    tests = found.get("tests")
+    is_pairs = isinstance(tests, list) and all(isinstance(t, list) and len(t) == 2 for t in tests)
+    return isinstance(found["function"], str) and is_pairs and len(tests) > 0
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and Decimal(text).is_finite()
+    except InvalidOperation:
+        return False
