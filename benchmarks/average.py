@@ -13,7 +13,6 @@ from common import save
 
 from jacobi_forcing import problems
 from jacobi_forcing.config import DecoderConfig
-from jacobi_forcing.evaluation.statistics import wilson
 from jacobi_forcing.decoding.measure import (
     Decoded,
     decode_all,
@@ -21,6 +20,7 @@ from jacobi_forcing.decoding.measure import (
     negative_log_likelihood,
 )
 from jacobi_forcing.decoding.sample import sample_prompts
+from jacobi_forcing.evaluation.statistics import wilson
 from jacobi_forcing.models import CausalLM, load_model
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import progress_bar

@@ -13,8 +13,8 @@ from common import Measured, all_decoders, figures, measure, save
 
 from jacobi_forcing import problems
 from jacobi_forcing.config import DecoderConfig
-from jacobi_forcing.evaluation.statistics import wilson
 from jacobi_forcing.decoding.measure import Decoded
+from jacobi_forcing.evaluation.statistics import wilson
 from jacobi_forcing.models import load_model
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers

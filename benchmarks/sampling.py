@@ -23,9 +23,9 @@ from multiblock import benchmark_problems, benchmark_prompts
 
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding import Finished, Noise, Request, decode
-from jacobi_forcing.evaluation.statistics import wilson
 from jacobi_forcing.decoding.sampling import Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
+from jacobi_forcing.evaluation.statistics import wilson
 from jacobi_forcing.models import CausalLM, RaggedForward, load_model
 from jacobi_forcing.models.loading import BUNDLED
 from jacobi_forcing.problems.scoring import check_answers

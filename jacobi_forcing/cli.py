@@ -44,6 +44,10 @@ STAGES = {
         configs.EvaluateConfig,
         "jacobi evaluate --model tiny-forced --problems bundled --strategy window --out results/",
     ),
+    "compare": (
+        configs.CompareConfig,
+        "jacobi compare results/base results/forced --html comparison.html",
+    ),
     "tune": (
         configs.TuneConfig,
         "jacobi tune --model forced/ --prompts prompts.jsonl --batch-size 16",
@@ -54,7 +58,7 @@ STAGES = {
     ),
     "demo": (configs.DemoConfig, "jacobi demo"),
 }
-_POSITIONAL = {"force": "recipe"}
+_POSITIONAL = {"force": "recipe", "compare": "reports"}
 _METAVARS = {int: "N", float: "X"}
 
 
@@ -95,7 +99,8 @@ def _add_flag(parser: argparse.ArgumentParser, setting: Field, *, positional: bo
     text = setting.metadata["help"].replace("%", "%%")
     flag = "--" + setting.name.replace("_", "-")
     if positional:
-        parser.add_argument(setting.name, help=text)
+        many = "+" if setting.type == tuple[str, ...] else None
+        parser.add_argument(setting.name, help=text, nargs=many, default=argparse.SUPPRESS)
     elif setting.default is MISSING:
         parser.add_argument(flag, type=setting.type, help=text, required=True)
     elif setting.type is bool:

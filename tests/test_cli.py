@@ -22,6 +22,8 @@ def needed_arguments(stage):
     needed = [f.name for f in fields(config_type) if f.default is MISSING]
     if stage == "force":
         return ["recipe.toml"]
+    if stage == "compare":
+        return ["base", "forced"]
     return [part for name in needed for part in (f"--{name.replace('_', '-')}", "x")]
 
 

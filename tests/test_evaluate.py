@@ -10,7 +10,7 @@ import pytest
 from toys import save_toy
 
 from jacobi_forcing.cli import main
-from jacobi_forcing.config import DecoderConfig, EvaluateConfig
+from jacobi_forcing.config import CompareConfig, DecoderConfig, EvaluateConfig
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, compare, take_turns
 from jacobi_forcing.drawing.evaluation import write_evaluation_page
 from jacobi_forcing.errors import ConfigError, DataError
@@ -19,6 +19,7 @@ from jacobi_forcing.evaluation.statistics import mcnemar, percentile, ratio_erro
 from jacobi_forcing.evaluation.summary import against, summarize
 from jacobi_forcing.evaluation.tasks import OwnTask, Verdict
 from jacobi_forcing.models import load_model
+from jacobi_forcing.stages import compare as compare_stage
 from jacobi_forcing.stages import evaluate
 
 DECODERS = [
@@ -360,6 +361,38 @@ def test_a_file_in_the_folders_place_is_refused_before_the_work(models, problems
         "evaluate", "--model", models[0], "--problems", problems, "--out", problems, "--limit", "1"
     )
     assert f"--out: {problems} is a file" in line
+
+
+# Evaluations beside each other
+
+
+def test_evaluations_of_the_same_problems_are_compared(models, problems, tmp_path, half, capsys):
+    folders = [str(tmp_path / name) for name in ("one", "two")]
+    for model, out in zip(models, folders, strict=True):
+        evaluate.run(settings([model], problems, out=out))
+    html = str(tmp_path / "page.html")
+    lines = compare_stage.run(CompareConfig(reports=tuple(folders), html=html))
+    assert len(lines) == 6
+    printed = capsys.readouterr().out
+    page = Page((tmp_path / "page.html").read_text())
+    assert not page.open
+    for line in lines:
+        assert f"{line.figures['tokens_per_forward']:.2f}" in printed
+        assert line.name in page.text
+    again = compare_stage.run(CompareConfig(reports=(folders[0], f"{folders[0]}/summary.json")))
+    assert len({line.name for line in again}) == 6  # of one model: told apart by their places
+
+
+def test_what_cannot_be_compared_is_refused(models, problems, tmp_path, refused):
+    one, two, broken = (tmp_path / name for name in ("one", "two", "broken.json"))
+    evaluate.run(settings(models, problems, out=str(one)))
+    evaluate.run(settings(models, problems, out=str(two), limit=3))
+    line = refused("compare", one, two)
+    assert f"{two} answers other problems than {one}: 3 of {problems}, and 10 of" in line
+    broken.write_text("[]")
+    assert "is no summary of an evaluation: it has no 'model'" in refused("compare", one, broken)
+    assert "cannot read" in refused("compare", tmp_path / "none")
+    assert "--html: . is a folder" in refused("compare", one, "--html", ".")
 
 
 # The page

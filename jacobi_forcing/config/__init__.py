@@ -24,6 +24,7 @@ from jacobi_forcing.config.data import (
 from jacobi_forcing.config.decoding import (
     POOLS,
     STRATEGIES,
+    CompareConfig,
     DecodeConfig,
     DecoderConfig,
     DemoConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "STRATEGIES",
     "AverageConfig",
     "CollectConfig",
+    "CompareConfig",
     "DecodeConfig",
     "DecoderConfig",
     "DecodingMachine",

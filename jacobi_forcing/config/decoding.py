@@ -198,6 +198,14 @@ class EvaluateConfig(TunedConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareConfig(Base):
+    """Set evaluations of the same problems beside each other."""
+
+    reports: tuple[str, ...] = needed("folders of `jacobi evaluate --out`, or their summary.json")
+    html: str = option("", "also write a page")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TuneConfig(DecodingMachine):
     """Measure this machine, and find the fastest decoder for a model and your own prompts."""
 

@@ -26,16 +26,16 @@ _MISMATCHES = "answers that are not AR's"
 Figures = dict[str, Any]
 
 
-class _Row(NamedTuple):
-    """One line of the table: a name, and how it is written for a decoder."""
+class Column(NamedTuple):
+    """One figure of a decoder: its name, and how it is written."""
 
     name: str
     needs: str  # a figure without which there is nothing to write
     write: Callable[[Figures], str]
 
-    def is_known(self, decoders: dict[str, Figures]) -> bool:
+    def is_known(self, decoders: Iterable[Figures]) -> bool:
         """Tell whether some decoder has a figure for it."""
-        return any(d.get(self.needs) is not None for d in decoders.values())
+        return any(d.get(self.needs) is not None for d in decoders)
 
     def cell(self, figures: Figures) -> str:
         """Write a decoder's figure."""
@@ -47,76 +47,76 @@ def _seconds(value: float) -> str:
 
 
 _ROWS = (
-    _Row(
+    Column(
         "accuracy",
         "accuracy",
         lambda d: f"{d['accuracy']:.1%} ({d['accuracy_low']:.1%} to {d['accuracy_high']:.1%})",
     ),
-    _Row(
+    Column(
         _CHANGE,
         "p_value",
         lambda d: f"{100 * d['accuracy_change']:+.1f} points (p = {d['p_value']:.2g})",
     ),
-    _Row(
+    Column(
         "solved only here / only by the original",
         "p_value",
         lambda d: f"{d['only_solved_here']} / {d['only_solved_by_original']}",
     ),
-    _Row(
+    Column(
         "tokens per forward",
         "tokens_per_forward",
         lambda d: (
             f"{d['tokens_per_forward']:.2f} \u00b1 {1.96 * d['tokens_per_forward_error']:.2f}"
         ),
     ),
-    _Row(
+    Column(
         "of solved problems",
         "tokens_per_forward_solved",
         lambda d: f"{d['tokens_per_forward_solved']:.2f}",
     ),
-    _Row(
+    Column(
         "of text that repeats 8 tokens",
         "tokens_per_forward_repeating",
         lambda d: f"{d['tokens_per_forward_repeating']:.2f} ({d['repeating_share']:.0%} of tokens)",
     ),
-    _Row(
+    Column(
         "of all other text",
         "tokens_per_forward_new",
         lambda d: f"{d['tokens_per_forward_new']:.2f}",
     ),
-    _Row(
+    Column(
         _SPEED,
         "speedup",
         lambda d: f"{d['speedup_median']:.2f}x ({d['speedup_low']:.2f} to {d['speedup_high']:.2f})",
     ),
-    _Row("over all problems", "speedup", lambda d: f"{d['speedup']:.2f}x"),
-    _Row(
+    Column("over all problems", "speedup", lambda d: f"{d['speedup']:.2f}x"),
+    Column(
         "without the prefill",
         "speedup_after_prefill",
         lambda d: f"{d['speedup_after_prefill']:.2f}x",
     ),
-    _Row("tokens per second", "tokens_per_second", lambda d: f"{d['tokens_per_second']:.1f}"),
-    _Row(
+    Column("tokens per second", "tokens_per_second", lambda d: f"{d['tokens_per_second']:.1f}"),
+    Column(
         "without the prefill",
         "tokens_per_second_after_prefill",
         lambda d: f"{d['tokens_per_second_after_prefill']:.1f}",
     ),
-    _Row(
+    Column(
         "time to first token, p50 / p95",
         "first_token_p50",
         lambda d: f"{_seconds(d['first_token_p50'])} / {_seconds(d['first_token_p95'])}",
     ),
-    _Row(
+    Column(
         "time per problem, p50 / p95",
         "seconds_p50",
         lambda d: f"{_seconds(d['seconds_p50'])} / {_seconds(d['seconds_p95'])}",
     ),
-    _Row(_MISMATCHES, "num_mismatches", lambda d: f"{d['num_mismatches']}"),
+    Column(_MISMATCHES, "num_mismatches", lambda d: f"{d['num_mismatches']}"),
 )
 
 
 _SHORT = (  # of a terminal's 80 columns
-    _Row(
+    Column(
         "accuracy",
         "accuracy",
         lambda d: (
@@ -124,18 +124,18 @@ _SHORT = (  # of a terminal's 80 columns
             f"({100 * d['accuracy_low']:.0f}-{100 * d['accuracy_high']:.0f})"
         ),
     ),
-    _Row(
+    Column(
         "against\noriginal",
         "p_value",
         lambda d: f"{100 * d['accuracy_change']:+.1f} (p {d['p_value']:.2g})",
     ),
-    _Row("tokens/\nforward", "tokens_per_forward", lambda d: f"{d['tokens_per_forward']:.2f}"),
-    _Row(
+    Column("tokens/\nforward", "tokens_per_forward", lambda d: f"{d['tokens_per_forward']:.2f}"),
+    Column(
         "speed-up\n(quartiles)",
         "speedup",
         lambda d: f"{d['speedup_median']:.2f}x ({d['speedup_low']:.2f}-{d['speedup_high']:.2f})",
     ),
-    _Row("mis-\nmatches", "num_mismatches", lambda d: f"{d['num_mismatches']}"),
+    Column("mis-\nmatches", "num_mismatches", lambda d: f"{d['num_mismatches']}"),
 )
 
 
@@ -144,12 +144,18 @@ def table(summary: Figures) -> Table:
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     drawn.add_column("decoder", no_wrap=True)
     decoders = summary["decoders"]
-    rows = [row for row in _SHORT if row.is_known(decoders)]
-    for row in rows:
-        drawn.add_column(row.name, justify="right", no_wrap=True)
+    columns = columns_of(decoders.values())
+    for column in columns:
+        drawn.add_column(column.name, justify="right", no_wrap=True)
     for name, figures in decoders.items():
-        drawn.add_row(name, *(row.cell(figures) for row in rows))
+        drawn.add_row(name, *(column.cell(figures) for column in columns))
     return drawn
+
+
+def columns_of(decoders: Iterable[Figures]) -> list[Column]:
+    """Choose what a terminal shows of decoders: figures that some of them have."""
+    known = list(decoders)
+    return [column for column in _SHORT if column.is_known(known)]
 
 
 def write_evaluation_page(path: Path, summary: Figures, records: Sequence[dict[str, Any]]) -> None:
@@ -166,20 +172,17 @@ def write_evaluation_page(path: Path, summary: Figures, records: Sequence[dict[s
         "evaluation.html",
         {
             "title": html.escape(f"{summary['model']}: {summary['problems']}"),
-            "model": html.escape(summary["model"]),
+            "kind": "Evaluation",
+            "heading": html.escape(summary["model"]),
             "summary": html.escape(
                 f"{summary.get('benchmark', summary['problems'])}, n = {summary['num_problems']}"
                 f"{asked}; {place}"
             ),
-            "totals": "".join(_totals(summary)),
+            "totals": f"<dl class=totals>{''.join(_totals(summary))}</dl>",
             "note": html.escape(_note(settings)),
             "table": _html_table(summary),
             "charts": "\n".join(_charts(summary, records)),
-            "worst_note": html.escape(
-                "Not solved, or nearest to one token per forward; "
-                f"{len(worst)} of {len(records)} problems."
-            ),
-            "worst": "\n".join(worst) or "<p>None.</p>",
+            "more": _section_of_worst(worst, len(records)),
             "footer": html.escape(_footer(summary)),
         },
     )
@@ -226,7 +229,7 @@ def _html_table(summary: Figures) -> str:
         + "".join(f"<td>{row.cell(figures)}</td>" for figures in decoders.values())
         + "</tr>"
         for row in _ROWS
-        if row.is_known(decoders)
+        if row.is_known(decoders.values())
     )
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -277,6 +280,13 @@ def _charts(summary: Figures, records: Sequence[dict[str, Any]]) -> Iterable[str
             "tokens per forward",
             clouds=dict(sorted(clouds.items(), reverse=True)),
         )
+    )
+
+
+def _section_of_worst(worst: Sequence[str], num_problems: int) -> str:
+    return (
+        "<section><h2>Worst cases</h2><p>Not solved, or nearest to one token per forward; "
+        f"{len(worst)} of {num_problems} problems.</p>{''.join(worst)}</section>"
     )
 
 

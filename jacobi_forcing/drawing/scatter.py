@@ -11,6 +11,7 @@ from jacobi_forcing.drawing.chart import ticks_around
 
 _WIDTH, _HEIGHT = 480, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 18, 14, 44  # margins around the plot
+_COLOURS = 6  # that pages know; then they begin again
 
 Point = tuple[float, float]
 
@@ -64,7 +65,8 @@ def draw_scatter(scatter: Scatter) -> str:
         path = "".join(f"M{x_of(x):.1f} {y_of(y):.1f}h0" for x, y in cloud)
         title = f"<title>{html.escape(name)}: {len(cloud):,}</title>"
         parts.append(f'<path class="cloud cloud-{number}" d="{path}">{title}</path>')
-    for number, (name, (x, y)) in enumerate(scatter.named.items()):
+    for place, (name, (x, y)) in enumerate(scatter.named.items()):
+        number = place % _COLOURS
         if name in scatter.bars:
             low, high = scatter.bars[name]
             across = f'x1="{x_of(x):.1f}" x2="{x_of(x):.1f}"'
@@ -87,7 +89,7 @@ def draw_scatter(scatter: Scatter) -> str:
 def legend(names: Iterable[str]) -> str:
     """List names beside the colours of their numbers."""
     entries = "".join(
-        f'<li><i class="dot dot-{number}"></i>{html.escape(name)}</li>'
+        f'<li><i class="dot dot-{number % _COLOURS}"></i>{html.escape(name)}</li>'
         for number, name in enumerate(names)
     )
     return f"<ul class=legend>{entries}</ul>"

@@ -3,6 +3,7 @@
 `read_task` looks at everything that needs no model, so that mistakes show before one is loaded.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -44,6 +45,10 @@ class Task(ABC):
     """Problems and their judge."""
 
     stop: tuple[str, ...] = ()  # texts that end an answer
+
+    def key(self, item: Item) -> str:
+        """Give what makes a problem the same one, however a model is asked it."""
+        return json.dumps([item.id, item.prompt, item.reference])
 
     @abstractmethod
     def items(self, model: CausalLM) -> list[Item]:
@@ -128,6 +133,10 @@ class PublishedTask(Task):
             text = asked if isinstance(asked, str) else asked[-1]["content"]
             found.append(Item(question.id, text, ids, question.reference))
         return found
+
+    def key(self, item: Item) -> str:
+        """Give its publishers' name for it: prompts differ with the style."""
+        return json.dumps([self.set.title, item.id])
 
     def judge(self, answers: Sequence[tuple[int, str]]) -> list[Verdict]:
         """Run programs in the sandbox, or compare final answers."""

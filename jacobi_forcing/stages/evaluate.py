@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
             answers.add(new)
             bar.advance()
     facts = _worth_of_texts(original or model, answers) if task is None else task.facts
+    keys = [json.dumps(i.prompt) if task is None else task.key(i) for i in items]
+    facts |= {"problem_set": sha256("\n".join(keys).encode()).hexdigest()[:16]}
     summary = _summary(config, answers.records, decoders, rival is not None, facts)
     if out is not None:
         write_json(out / SUMMARY, summary)
