@@ -129,7 +129,13 @@ class PublishedTask(Task):
         for question in self.questions:
             asked = self.set.prompt(question, self.style)
             field = "prompt" if isinstance(asked, str) else "messages"
-            ids = encode({field: asked}, model.tokenizer, question.id, model.context_tokens)
+            ids = encode({field: asked}, model.tokenizer, question.id, None)
+            if len(ids) >= model.context_tokens:
+                raise DataError(
+                    f"{question.id}: asked as a {self.style}, its prompt has {len(ids)} tokens, but "
+                    f"the context of {model.name} is {model.context_tokens}, with the answer. Take "
+                    "a model with a longer one, or another --style."
+                )
             text = asked if isinstance(asked, str) else asked[-1]["content"]
             found.append(Item(question.id, text, ids, question.reference))
         return found
