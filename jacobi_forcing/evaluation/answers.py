@@ -15,7 +15,7 @@ from jacobi_forcing.evaluation.tasks import Item, Verdict
 FOLDER = "problems"  # of an evaluation's folder
 
 
-def record(item: Item, runs: dict[str, tuple[Run, str, Verdict | None]]) -> dict[str, Any]:
+def record(item: Item, runs: dict[str, tuple[Run, str, Verdict]]) -> dict[str, Any]:
     """Describe a problem with its answers: run, text and verdict by decoder."""
     return {
         "id": item.id,
@@ -25,8 +25,7 @@ def record(item: Item, runs: dict[str, tuple[Run, str, Verdict | None]]) -> dict
         "answers": {
             name: {
                 "text": text,
-                "solved": None if verdict is None else verdict.solved,
-                "why": "" if verdict is None else verdict.why,
+                **verdict._asdict(),
                 **asdict(run),
             }
             for name, (run, text, verdict) in runs.items()

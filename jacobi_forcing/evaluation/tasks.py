@@ -1,6 +1,6 @@
 """What a model is asked, and who judges the answers: bundled problems, a file's, a published set's.
 
-`read_task` looks at everything that needs no model, so that mistakes show before one is loaded.
+`read_problem_task` looks at all that needs no model, so that mistakes show before one is loaded.
 """
 
 import json
@@ -37,7 +37,7 @@ class Item(NamedTuple):
 class Verdict(NamedTuple):
     """What an answer is worth, and why."""
 
-    solved: bool
+    solved: bool | None  # None where nothing is to be solved
     why: str = ""
 
 
@@ -45,14 +45,15 @@ class Task(ABC):
     """Problems and their judge."""
 
     stop: tuple[str, ...] = ()  # texts that end an answer
+    has_rival = True  # the original, if one is named, answers the problems too
 
     def key(self, item: Item) -> str:
         """Give what makes a problem the same one, however a model is asked it."""
         return json.dumps([item.id, item.prompt, item.reference])
 
     @abstractmethod
-    def items(self, model: CausalLM) -> list[Item]:
-        """Ask all problems in the model's own tokens.
+    def items(self, model: CausalLM, original: CausalLM | None) -> list[Item]:
+        """Ask all problems in the model's own tokens, which are the original's too.
 
         Raises:
             DataError: A prompt is empty or does not fit into the model's context.
@@ -67,9 +68,13 @@ class Task(ABC):
         """Tell what a report should say about how it was asked and judged."""
         return {}
 
+    def worth(self, records: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
+        """Say what all of a decoder's answers are worth together, beside their verdicts."""
+        return {}
 
-def read_task(config: EvaluateConfig) -> Task:
-    """Read the problems that `config.problems` names; not for self:N.
+
+def read_problem_task(config: EvaluateConfig) -> Task:
+    """Read the problems that `config.problems` names.
 
     Raises:
         DataError: No such set, or a broken file.
@@ -91,7 +96,7 @@ class OwnTask(Task):
         self.chosen = chosen
         self.source = source
 
-    def items(self, model: CausalLM) -> list[Item]:
+    def items(self, model: CausalLM, original: CausalLM | None) -> list[Item]:
         """Ask the prompts as they are."""
         found = []
         for number, problem in enumerate(self.chosen, 1):
@@ -120,7 +125,7 @@ class PublishedTask(Task):
         self.style = config.style  # until a tokenizer is known, it may be "auto"
         self.sandbox = Sandbox(config.sandbox) if isinstance(self.set, CodeSet) else None
 
-    def items(self, model: CausalLM) -> list[Item]:
+    def items(self, model: CausalLM, original: CausalLM | None) -> list[Item]:
         """Ask in the style that fits the model: as a chat where it has a chat template."""
         if self.style == "auto":
             self.style = "completion" if model.tokenizer.chat_template is None else "chat"
@@ -132,9 +137,9 @@ class PublishedTask(Task):
             ids = encode({field: asked}, model.tokenizer, question.id, None)
             if len(ids) >= model.context_tokens:
                 raise DataError(
-                    f"{question.id}: asked as a {self.style}, its prompt has {len(ids)} tokens, but "
-                    f"the context of {model.name} is {model.context_tokens}, with the answer. Take "
-                    "a model with a longer one, or another --style."
+                    f"{question.id}: asked as a {self.style}, its prompt has {len(ids)} tokens, "
+                    f"but the context of {model.name} holds {model.context_tokens}, with the "
+                    "answer. Take a model with a longer one, or another --style."
                 )
             text = asked if isinstance(asked, str) else asked[-1]["content"]
             found.append(Item(question.id, text, ids, question.reference))
@@ -168,7 +173,7 @@ def _allow_code(config: EvaluateConfig) -> None:
 
 
 def read_problems(config: EvaluateConfig) -> list[Problem]:
-    """Read bundled problems or a file of one's own; see `read_task`."""
+    """Read bundled problems or a file of one's own; see `read_problem_task`."""
     name = config.problems
     kinds = {"bundled": list(problems.KINDS), "bundled:math": ["math"], "bundled:code": ["code"]}
     if name in kinds:

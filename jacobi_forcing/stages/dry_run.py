@@ -23,7 +23,7 @@ from jacobi_forcing.data.files import read_json
 from jacobi_forcing.data.prompts import count_records, encode, encode_answer, read_records
 from jacobi_forcing.data.record import RECORD
 from jacobi_forcing.decoding.answer import answer
-from jacobi_forcing.evaluation.tasks import read_task
+from jacobi_forcing.evaluation.tasks import read_problem_task
 from jacobi_forcing.models import load_model
 from jacobi_forcing.models.shrink import Architecture, find_architecture, save_small, small
 from jacobi_forcing.problems.verifier import Verifier
@@ -129,7 +129,7 @@ def _check_round(stages: Round, gpus: int, found: Architecture) -> Source:
     if stages.collect.verifier:
         Verifier(stages.collect.verifier, seconds=60.0, workers=1).close()
     if stages.evaluate is not None and not stages.evaluate.num_texts:
-        read_task(stages.evaluate)
+        read_problem_task(stages.evaluate)
     return _look_at_prompts(stages.collect, stages.pack.max_length, found)
 
 

@@ -14,14 +14,13 @@ from jacobi_forcing.data.files import refuse_file, write_json
 from jacobi_forcing.data.record import claim, run_record
 from jacobi_forcing.data.trajectories import tokenizer_fingerprint
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, take_turns
-from jacobi_forcing.decoding.measure import distinct_ngrams, negative_log_likelihood
-from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.drawing.evaluation import table, write_evaluation_page
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.evaluation import PAGE, SUMMARY
 from jacobi_forcing.evaluation.answers import Answers, record
 from jacobi_forcing.evaluation.summary import against, summarize
-from jacobi_forcing.evaluation.tasks import Item, PublishedTask, Task, Verdict, read_task
+from jacobi_forcing.evaluation.tasks import Item, PublishedTask, Task, read_problem_task
+from jacobi_forcing.evaluation.texts import TextTask
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.progress import progress_bar
 from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
@@ -39,36 +38,38 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         JacobiForcingError: Bad settings or problems, or a model that cannot be loaded.
     """
     refuse_file(config.out, "--out")
-    task = None if config.num_texts else read_task(config)
+    task = read_task(config)
     if isinstance(task, PublishedTask) and "max_new_tokens" not in config.given:
         config = config.changed(max_new_tokens=task.max_new_tokens)
     model = open_model(config)
     original = _original(config, model)
     config = tuned(config, model)
     check_block_size(config, model)
-    items = _texts(config, original or model) if task is None else task.items(model)
+    items = task.items(model, original)
     out = Path(config.out) if config.out else None
     if out is not None:
         weights = {"weights": model.weights_fingerprint()}
         weights |= {"original_weights": original.weights_fingerprint()} if original else {}
         claim(out, asdict(config) | weights, free=FREE)
-    decoders = [AUTOREGRESSIVE, *config.decoders]
-    answers = Answers(out, items, [one.strategy for one in decoders])
-    # The original of self:N judges, and answers nothing.
-    rival = original if task is not None else None
+    decoders = {one.strategy: one for one in [AUTOREGRESSIVE, *config.decoders]}
+    rival = original if task.has_rival else None
+    names = [*decoders, *([] if rival is None else [ORIGINAL])]
+    answers = Answers(out, items, names)
     with progress_bar("evaluate", len(items) - len(answers.records)) as bar:
-        for new in _answers(config, items, len(answers.records), model, decoders, rival, task):
+        for new in _answers(config, task, items, len(answers.records), model, decoders, rival):
             answers.add(new)
             bar.advance()
-    facts = _worth_of_texts(original or model, answers) if task is None else task.facts
-    keys = [json.dumps(i.prompt) if task is None else task.key(i) for i in items]
-    facts |= {"problem_set": sha256("\n".join(keys).encode()).hexdigest()[:16]}
-    summary = _summary(config, answers.records, decoders, rival is not None, facts)
+    summary = _summary(config, task, items, answers.records, list(decoders), rival is not None)
     if out is not None:
         write_json(out / SUMMARY, summary)
         write_evaluation_page(out / PAGE, summary, answers.records)
     _show(summary, config)
     return summary
+
+
+def read_task(config: EvaluateConfig) -> Task:
+    """Read what `config.problems` names; see `read_problem_task`."""
+    return TextTask(config) if config.num_texts else read_problem_task(config)
 
 
 def _original(config: EvaluateConfig, model: CausalLM) -> CausalLM | None:
@@ -84,41 +85,25 @@ def _original(config: EvaluateConfig, model: CausalLM) -> CausalLM | None:
     return original
 
 
-def _texts(config: EvaluateConfig, original: CausalLM) -> list[Item]:
-    """Sample beginnings of texts from the original."""
-    prompts = sample_prompts(
-        original,
-        config.num_texts,
-        max_tokens=config.self_prompt_tokens,
-        seed=2**32 + config.seed,  # no seed of `collect`: nothing that was trained on
-    )
-    decode = original.tokenizer.decode
-    return [
-        Item(f"text/{number}", decode(ids), ids, "")
-        for number, ids in enumerate(prompts[: config.limit or None], 1)
-    ]
-
-
 def _answers(
     config: EvaluateConfig,
+    task: Task,
     items: Sequence[Item],
     first: int,
     model: CausalLM,
-    decoders: Sequence[DecoderConfig],
+    decoders: dict[str, DecoderConfig],
     rival: CausalLM | None,
-    task: Task | None,
 ) -> Iterator[dict[str, Any]]:
     """Answer the problems from `first` on, a few at a time, judge them, and describe each."""
     settings = {
         "max_new_tokens": config.max_new_tokens,
         "seed": config.seed,
         "batch_size": config.batch_size,
-        "stop": task.stop if task is not None else (),
+        "stop": task.stop,
         "first": first,
     }
-    prompts = [item.prompt_ids for item in items]
-    turns = take_turns(model, prompts, decoders, **settings)
-    names = [decoder.strategy for decoder in decoders]
+    prompts, names = [item.prompt_ids for item in items], list(decoders)
+    turns = take_turns(model, prompts, list(decoders.values()), **settings)
     if rival is not None:
         names.append(ORIGINAL)
         others = take_turns(rival, prompts, [AUTOREGRESSIVE], **settings)
@@ -126,58 +111,43 @@ def _answers(
     decode = model.tokenizer.decode
     for group, runs in turns:
         texts = [[decode(run.answer, skip_special_tokens=True) for run in own] for own in runs]
-        verdicts = _judged(task, group, texts)
+        asked = [pair for own in texts for pair in zip(group, own, strict=True)]
+        once = list(dict.fromkeys(asked))  # exact decoders give the same text
+        verdicts = dict(zip(once, task.judge(once), strict=True))
         for place, index in enumerate(group):
-            yield record(
-                items[index],
-                {
-                    name: (own[place], its_texts[place], verdicts.get((index, its_texts[place])))
-                    for name, own, its_texts in zip(names, runs, texts, strict=True)
-                },
-            )
-
-
-def _judged(
-    task: Task | None, group: Sequence[int], texts: Sequence[Sequence[str]]
-) -> dict[tuple[int, str], Verdict]:
-    """Judge every different text once."""
-    if task is None:
-        return {}
-    asked = list(dict.fromkeys(pair for own in texts for pair in zip(group, own, strict=True)))
-    return dict(zip(asked, task.judge(asked), strict=True))
-
-
-def _worth_of_texts(judge: CausalLM, answers: Answers) -> dict[str, float]:
-    """Say how likely the original finds the texts, and how little they repeat themselves."""
-    prompts = [one["prompt_ids"] for one in answers.records]
-    texts = [list(one["answers"].values())[-1]["answer"] for one in answers.records]
-    nll = negative_log_likelihood(judge, prompts, texts)
-    return {"nll": nll, "distinct_8grams": distinct_ngrams(texts)}
+            found = {
+                name: (own[place], its_texts[place], verdicts[index, its_texts[place]])
+                for name, own, its_texts in zip(names, runs, texts, strict=True)
+            }
+            yield record(items[index], found)
 
 
 def _summary(
     config: EvaluateConfig,
+    task: Task,
+    items: Sequence[Item],
     records: Sequence[dict[str, Any]],
-    decoders: Sequence[DecoderConfig],
+    names: Sequence[str],
     has_rival: bool,
-    facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Sum up; figures of the first decoder beside AR stand at the top too."""
     found = {}
-    for decoder in decoders:
-        name = decoder.strategy
+    for name in names:
         found[name] = summarize(records, name, AUTOREGRESSIVE.strategy)
         if has_rival:
             found[name] |= against(records, name, ORIGINAL)
-    first = decoders[min(1, len(decoders) - 1)]
+    first = names[min(1, len(names) - 1)]
+    keys = "\n".join(task.key(item) for item in items)
     return {
         "model": config.model,
         "problems": config.problems,
-        "strategy": first.strategy,
+        "problem_set": sha256(keys.encode()).hexdigest()[:16],
+        "strategy": first,
         "block_size": config.block_size,
         "num_problems": len(records),
-        **facts,
-        **found[first.strategy],
+        **task.facts,
+        **task.worth(records, first),
+        **found[first],
         "decoders": found,
         "prefill": "counted as a forward, and inside the seconds",
         **run_record(config),
