@@ -169,6 +169,13 @@ def test_a_wrong_result_on_any_input_is_found():
         check(lambda x: (sum(x) + 1) / 2 + 0.05, 0.01)
 
 
+def test_changing_the_arguments_changes_no_verdict():
+    reference = "def find_zero(xs):\n    return -2.0"
+    with pytest.raises(AssertionError):  # a polynomial without coefficients is 0 everywhere
+        compare(lambda xs: xs.clear() or 5.0, reference, "find_zero", "[[[2, 1]]]", "args", 1e-4)
+    compare(lambda xs: xs.clear() or -2.0, reference, "find_zero", "[[[2, 1]]]", "args", 1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "args", "found", "expected", "tolerance", "right"),
     [

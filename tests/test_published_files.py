@@ -18,7 +18,7 @@ from jacobi_forcing.problems.published.sources import read_lines
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_is_found_by_file_in_the_folder_and_on_the_hub(name, tmp_path, monkeypatch):
     wanted = asked_questions(name)
-    monkeypatch.delenv("JACOBI_DATA", raising=False)
+    monkeypatch.setenv("JACOBI_DATA", str(tmp_path))  # empty: the named file comes first
     assert load(name, FILES[name]) == wanted
     monkeypatch.setenv("JACOBI_DATA", str(DATA))
     assert load(name) == wanted

@@ -26,6 +26,8 @@ BODY = "    y = x\n    return y + x\n"
         f"A fence that is never closed:\n```python\n{WHOLE}",
         f"1. In a list:\n   ```python\n{indent(WHOLE, '   ')}   ```",
         f"Not this:\n```\nx = 1\n```\nbut this:\n```\n{WHOLE}```",
+        f"First:\n```\nx = 1\n```\nand then, without an end:\n```\n{WHOLE}",
+        f"```python\n{BODY}",
         f"```python\n{WHOLE}```\nUse:\n```python\nprint(double(2))\n```",
         f"```python\n{HEAD}    return 3\n```\nNo, that is wrong:\n```python\n{WHOLE}```",
         f"<think>```python\n{HEAD}    return 3\n```</think>```python\n{WHOLE}```",

@@ -4,10 +4,12 @@ What texts and plain numbers decide is decided here. For the rest the library pa
 which may take any time on what a model wrote, so it works in processes that can be ended.
 """
 
+import atexit
 import os
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import cache
 from importlib.util import find_spec
 
 from jacobi_forcing.errors import ConfigError
@@ -48,14 +50,18 @@ def are_equal(pairs: Sequence[tuple[str, str]], workers: int | None = None) -> l
     if undecided:
         need_library()
         workers = workers or min(8, len(os.sched_getaffinity(0)))
-        verifier = Verifier(_FUNCTION, seconds=_SECONDS, workers=min(workers, len(undecided)))
-        try:
-            rejections = verifier.judge([(*pairs[i], None) for i in undecided])
-            for i, rejection in zip(undecided, rejections, strict=True):
-                verdicts[i] = rejection is None
-        finally:
-            verifier.close()
+        rejections = _verifier(workers).judge([(*pairs[i], None) for i in undecided])
+        for i, rejection in zip(undecided, rejections, strict=True):
+            verdicts[i] = rejection is None
     return [bool(verdict) for verdict in verdicts]
+
+
+@cache
+def _verifier(workers: int) -> Verifier:
+    """Start processes that stay for the next answers: importing the library takes a second."""
+    verifier = Verifier(_FUNCTION, seconds=_SECONDS, workers=workers)
+    atexit.register(verifier.close)
+    return verifier
 
 
 def need_library() -> None:

@@ -6,7 +6,7 @@ HumanEval+ files of EvalPlus are read too, by what their records hold.
 from collections.abc import Iterable
 from typing import Any
 
-from jacobi_forcing.problems.published.code_text import code_of, defines, fitting, join_program
+from jacobi_forcing.problems.published.code_text import code_of, fitting, join_program
 from jacobi_forcing.problems.published.evalplus import is_plus, plus_check
 from jacobi_forcing.problems.published.published_set import (
     CodeSet,
@@ -71,12 +71,14 @@ class HumanEval(CodeSet):
         return code_of(text, question.fields["entry_point"])
 
     def program(self, question: Question, text: str, style: Style) -> str:
-        """Write the program; the prompt stays in front for its imports and helpers."""
-        head, name = question.text, question.fields["entry_point"]
-        code = self.answer_of(question, text, style)
-        whole = style == "chat" and defines(code, name)
-        answer = f"{head}\n\n{code}" if whole else head + fitting(head, code)
-        return join_program(answer, question.fields["test"], f"check({name})")
+        """Write the program; the prompt stays in front for its imports and helpers.
+
+        So the answer may be the function's body, or the whole function, which then replaces what
+        the prompt has of it.
+        """
+        head, code = question.text, self.answer_of(question, text, style)
+        check = f"check({question.fields['entry_point']})"
+        return join_program(head + fitting(head, code), question.fields["test"], check)
 
 
 def _question(record: Record) -> Question:
