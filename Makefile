@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all lint setup models clean
+.PHONY: demo test test-all lint docs setup models clean
 
 demo: setup  ## decode held-out problems with the bundled pair, side by side
 	$(BIN)/jacobi demo
@@ -20,6 +20,9 @@ test-all: setup  ## slow tests too: compilers, soak, large recipes, a training, 
 lint: setup  ## what must be clean before a commit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: setup  ## the documentation site, from the pages, the settings and the docstrings: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
 setup: $(VENV)/.installed
 
@@ -38,4 +41,4 @@ models: setup  ## make the bundled pair again from nothing (hours on two cores)
 	$(BIN)/python recipes/tiny/install.py runs/tiny-polish/mean tiny-forced
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs site .pytest_cache .ruff_cache
