@@ -1,5 +1,6 @@
 """The server gives what the decoder gives, to every client, whatever the others do."""
 
+import asyncio
 import json
 import random
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 
 import pytest
@@ -23,10 +25,11 @@ from hypothesis import strategies as st  # noqa: E402
 
 from jacobi_forcing import cli, problems  # noqa: E402
 from jacobi_forcing.config import DecoderConfig, ServeConfig  # noqa: E402
-from jacobi_forcing.decoding import Finished, Request, Sampling  # noqa: E402
+from jacobi_forcing.decoding import Finished, Forward, Request, Sampling  # noqa: E402
 from jacobi_forcing.decoding.answer import answer  # noqa: E402
+from jacobi_forcing.decoding.draft import chain  # noqa: E402
 from jacobi_forcing.models import RaggedForward, load_model  # noqa: E402
-from jacobi_forcing.serving.app import make_app  # noqa: E402
+from jacobi_forcing.serving.app import Mailbox, make_app  # noqa: E402
 from jacobi_forcing.serving.choice import StopText  # noqa: E402
 from jacobi_forcing.serving.engine import Engine, Failed, Job  # noqa: E402
 from jacobi_forcing.stages import serve  # noqa: E402
@@ -398,6 +401,47 @@ def test_a_client_that_leaves_frees_its_row(model):
         until_idle(service)
         assert service.engine.load.tokens < 2 * 390 + 5
         assert time.monotonic() - began < 10
+
+
+def test_events_come_in_order_and_wake_the_event_loop_seldom():
+    """Between the first and the last of an answer, what comes within 20 ms comes together."""
+
+    def forward(iteration):
+        return Forward(0, iteration, 0, chain([]), [], [5], [])
+
+    class Sink:
+        def __init__(self):
+            self.events, self.arrived = deque(), asyncio.Event()
+
+    async def run():
+        mailbox, sink, here = Mailbox(), Sink(), asyncio.get_running_loop()
+        wake, wakes = here.call_soon_threadsafe, []
+
+        def counted(*args):
+            wakes.append(args)
+            return wake(*args)
+
+        here.call_soon_threadsafe = counted
+
+        def post(events):
+            for event in events:
+                mailbox.put(here, sink, 0, event)
+
+        expected = [forward(i) for i in range(200)]
+        await asyncio.to_thread(post, expected[:1])
+        await asyncio.sleep(0)
+        assert [event for _, event in sink.events] == expected[:1]  # the first at once
+        await asyncio.to_thread(post, expected[1:])
+        assert len(wakes) < 5
+        await asyncio.sleep(0.2)  # nothing follows them, and yet they come
+        assert [event for _, event in sink.events] == expected
+        before = len(wakes)
+        await asyncio.to_thread(post, [forward(200), forward(201), Finished(0, [], "eos", 1)])
+        assert before + 2 <= len(wakes) <= before + 3  # the first after a pause, and the end
+        await asyncio.sleep(0)
+        assert len(sink.events) == 203
+
+    asyncio.run(run())
 
 
 def test_too_many_requests_are_turned_away_and_time_is_limited(model):
