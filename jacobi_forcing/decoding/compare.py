@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.events import Finished
-from jacobi_forcing.decoding.loop import decode
+from jacobi_forcing.decoding.loop import DecodingLoop
 from jacobi_forcing.decoding.request import Request
 from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
 from jacobi_forcing.models import CausalLM
@@ -108,28 +108,31 @@ def take_turns(
         Indices of prompts, and per decoder their runs. One warm-up decode per decoder is not
         counted.
     """
+    # One loop and cache for all, as a server has: made once, and outside of the seconds.
+    loop = DecodingLoop(
+        model,
+        batch_size=batch_size,
+        max_tokens=max(map(len, prompts), default=0) + max_new_tokens,
+        branch_tokens=max(map(branch_tokens, decoders)),
+    )
 
     def run(decoder: DecoderConfig, group: range) -> list[Run]:
-        requests = [Request(i, prompts[i], max_new_tokens, stop=stop) for i in group]
         found = {i: Run() for i in group}
         start = time.perf_counter()
-        events = decode(
-            model,
-            requests,
-            lambda request: make_strategy(decoder, model.vocab_tokens, f"{seed}/{request.index}"),
-            batch_size=len(group),
-            max_tokens=max(len(r.prompt_ids) for r in requests) + max_new_tokens,
-            branch_tokens=branch_tokens(decoder),
-        )
-        for event in events:
-            one, one_seconds = found[event.request], time.perf_counter() - start
-            if isinstance(event, Finished):
-                one.answer, one.reason, one.seconds = event.answer_ids, event.reason, one_seconds
-                continue
-            one.first_seconds = one.first_seconds or one_seconds
-            one.settled.append(len(event.accepted))
-            one.proposed.append(event.num_proposed)
-            one.right.append(len(event.path))
+        for i in group:
+            strategy = make_strategy(decoder, model.vocab_tokens, f"{seed}/{i}")
+            loop.add(Request(i, prompts[i], max_new_tokens, stop=stop), strategy)
+        while not loop.is_idle:
+            for event in loop.step():
+                one, one_seconds = found[event.request], time.perf_counter() - start
+                if isinstance(event, Finished):
+                    one.answer, one.reason = event.answer_ids, event.reason
+                    one.seconds = one_seconds
+                    continue
+                one.first_seconds = one.first_seconds or one_seconds
+                one.settled.append(len(event.accepted))
+                one.proposed.append(event.num_proposed)
+                one.right.append(len(event.path))
         seconds = time.perf_counter() - start
         for one in found.values():
             one.all_seconds, one.num_together = seconds, len(group)
