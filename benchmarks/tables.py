@@ -7,6 +7,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is a func
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,6 +135,22 @@ def average(name: str = "average", rounds: Sequence[str] = ("round 1", "round 2"
         f"{result.get('pool_size') or 'no'} states recycled. Source: "
     )
     return markdown(header, rows) + "\n\n" + note + source(result, name)
+
+
+def members_seeds() -> str:
+    """Members of three seeds and the means of two of them, with intervals over the seeds."""
+    rows = read("members_seeds")["rows"]
+    lines = []
+    for name, chosen in (("members", rows[:3]), ("means of two and 5 % tiny-base", rows[3:6])):
+        rate, worth = ([row[key] for row in chosen] for key in ("tokens_per_forward", "accuracy"))
+        # Student's t with two degrees of freedom.
+        spread, off = (4.303 * statistics.stdev(v) / len(v) ** 0.5 for v in (rate, worth))
+        lines.append(
+            f"{name}: {statistics.mean(rate):.2f} \u00b1 {spread:.2f} tokens per forward, "
+            f"{statistics.mean(worth):.1%} \u00b1 {100 * off:.1f} points"
+        )
+    table = average("members_seeds", ("seed 2", "seed 3", "seed 4"))
+    return f"{table}\n\n95 % over three seeds; {'; '.join(lines)}."
 
 
 def collecting() -> str:
@@ -685,6 +702,7 @@ TABLES["average_polish"] = lambda: average("average_polish", ("tiny-forced", "tr
 TABLES["average_members"] = lambda: average(
     "average_members", ("first tiny-forced", "member 1", "member 2")
 )
+TABLES["members_seeds"] = lambda: members_seeds()
 TABLES["loss_stories"] = lambda: ablation("loss_stories")
 
 
