@@ -29,9 +29,10 @@ from jacobi_forcing.decoding import Finished, Forward, Request, Sampling  # noqa
 from jacobi_forcing.decoding.answer import answer  # noqa: E402
 from jacobi_forcing.decoding.draft import chain  # noqa: E402
 from jacobi_forcing.models import RaggedForward, load_model  # noqa: E402
-from jacobi_forcing.serving.app import Mailbox, make_app  # noqa: E402
+from jacobi_forcing.serving.app import make_app  # noqa: E402
 from jacobi_forcing.serving.choice import StopText  # noqa: E402
 from jacobi_forcing.serving.engine import Engine, Failed, Job  # noqa: E402
+from jacobi_forcing.serving.service import Mailbox  # noqa: E402
 from jacobi_forcing.stages import serve  # noqa: E402
 
 PROBLEM = problems.held_out("math", 1, 0)[0].prompt

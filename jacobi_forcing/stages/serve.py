@@ -132,9 +132,9 @@ def _build_with_key(config: ServeConfig) -> Built:
 
 def make_service(config: ServeConfig, model: CausalLM):
     """Make what answers: an engine, not yet started, and what reads requests for it."""
-    from jacobi_forcing.serving.app import Service
     from jacobi_forcing.serving.asked import Limits, Reader
     from jacobi_forcing.serving.engine import Engine
+    from jacobi_forcing.serving.service import Service
 
     max_tokens = min(config.max_tokens or _MOST_TOKENS, model.context_tokens)
     engine = Engine(

@@ -1,8 +1,8 @@
 """The published benchmarks, asked and scored as the field does it: their files are read, not kept.
 
-One file per set; `sources` finds the files, `records` checks them, `code_text` and `math_text` take
-answers out of texts, `equivalence` compares mathematics. Programs are written here and run by
-`sandbox`. May import: errors and the rest of `problems`.
+One file per set; `sources` finds the files, `records` checks them, `reply_text`, `code_text` and
+`math_text` take answers out of texts, `equivalence` compares mathematics. Programs are written here
+and run by `sandbox`. May import: errors and the rest of `problems`.
 """
 
 from pathlib import Path

@@ -4,7 +4,7 @@ import re
 import warnings
 from textwrap import dedent, indent
 
-from jacobi_forcing.problems.published.published_set import final_text
+from jacobi_forcing.problems.published.reply_text import final_text
 
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)  # the last may lack its end
 _FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)

@@ -17,11 +17,10 @@ from jacobi_forcing.problems.published.published_set import (
     Question,
     Source,
     Style,
-    cut,
-    final_text,
     user,
 )
 from jacobi_forcing.problems.published.records import Record, as_records, complete
+from jacobi_forcing.problems.published.reply_text import cut, final_text
 
 _MARK = re.compile(r"####[ \t]*(.*)")
 

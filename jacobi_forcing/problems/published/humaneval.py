@@ -6,14 +6,13 @@ HumanEval+ files of EvalPlus are read too, by what their records hold.
 from collections.abc import Iterable
 from typing import Any
 
-from jacobi_forcing.problems.published.code_text import code_of, fitting, join_program
+from jacobi_forcing.problems.published.code_text import fitting, join_program
 from jacobi_forcing.problems.published.evalplus import is_plus, plus_check
 from jacobi_forcing.problems.published.published_set import (
     CodeSet,
     Question,
     Source,
     Style,
-    cut,
     user,
 )
 from jacobi_forcing.problems.published.records import Record, as_records, complete
@@ -63,12 +62,6 @@ class HumanEval(CodeSet):
             "\n```",
         )
         return ends if style == "completion" else ()
-
-    def answer_of(self, question: Question, text: str, style: Style) -> str:
-        """Take what continues the prompt, or the code of a reply."""
-        if style == "completion":
-            return cut(text.replace("\r\n", "\n"), self.stops(style))
-        return code_of(text, question.fields["entry_point"])
 
     def program(self, question: Question, text: str, style: Style) -> str:
         """Write the program; the prompt stays in front for its imports and helpers.

@@ -13,10 +13,10 @@ from jacobi_forcing.problems.published.published_set import (
     Question,
     Source,
     Style,
-    cut,
     user,
 )
 from jacobi_forcing.problems.published.records import Record, as_records, complete
+from jacobi_forcing.problems.published.reply_text import cut
 
 # Our own, so none of them can be in the set.
 _SHOTS = (

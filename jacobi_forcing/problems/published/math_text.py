@@ -2,7 +2,7 @@ r"""The final answer out of a worked solution: a \boxed one, a named one, or the
 
 import re
 
-from jacobi_forcing.problems.published.published_set import final_text
+from jacobi_forcing.problems.published.reply_text import final_text
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])|\bboxed(?=\s*[{\d-])")
 _SHORT = re.compile(r"\s*(-?[^\s$.,;]+(?:[.,]\d+)*)")  # \boxed 5

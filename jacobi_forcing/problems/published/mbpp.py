@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from jacobi_forcing.errors import DataError
-from jacobi_forcing.problems.published.code_text import code_of, join_program
+from jacobi_forcing.problems.published.code_text import join_program
 from jacobi_forcing.problems.published.evalplus import is_plus, plus_check
 from jacobi_forcing.problems.published.published_set import (
     CodeSet,
     Question,
     Source,
     Style,
-    cut,
     user,
 )
 from jacobi_forcing.problems.published.records import Record, as_records, complete
@@ -82,12 +81,6 @@ class Mbpp(CodeSet):
         """End at the mark that ends an example, or after the function."""
         ends = ("[DONE]", '\n"""', "\nassert ", "\nprint(", "\nif __name__", "\n```")
         return ends if style == "completion" else ()
-
-    def answer_of(self, question: Question, text: str, style: Style) -> str:
-        """Take what continues the prompt, or the code of a reply."""
-        if style == "completion":
-            return cut(text.replace("\r\n", "\n"), self.stops(style))
-        return code_of(text, question.fields["entry_point"])
 
     def program(self, question: Question, text: str, style: Style) -> str:
         """Write the program; `test_setup_code` builds on what the answer defines, so it follows."""

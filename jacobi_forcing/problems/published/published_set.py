@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from jacobi_forcing.problems.published.code_text import code_of
+from jacobi_forcing.problems.published.reply_text import cut
+
 Kind = Literal["code", "math"]
 Style = Literal["completion", "chat"]  # plain text to go on with, or messages to reply to
 
@@ -72,6 +75,12 @@ class CodeSet(PublishedSet):
 
     kind = "code"
 
+    def answer_of(self, question: Question, text: str, style: Style) -> str:
+        """Take what continues the prompt, or the code of a reply."""
+        if style == "completion":
+            return cut(text.replace("\r\n", "\n"), self.stops(style))
+        return code_of(text, question.fields["entry_point"])
+
     @abstractmethod
     def program(self, question: Question, text: str, style: Style) -> str:
         """Write the Python program that ends without an exception if the answer is right."""
@@ -90,20 +99,3 @@ class MathSet(PublishedSet):
 def user(text: str) -> list[dict[str, str]]:
     """Make the messages of a chat that begins with a question."""
     return [{"role": "user", "content": text}]
-
-
-def final_text(text: str) -> str:
-    """Leave out what a model thought before it answered; unify line ends.
-
-    A thought that never ends leaves nothing: the model had not come to its answer.
-    """
-    text = text.replace("\r\n", "\n")
-    _, end, answer = text.rpartition("</think>")
-    if end:
-        return answer
-    return text.partition("<think>")[0]
-
-
-def cut(text: str, stops: Sequence[str]) -> str:
-    """End a text before the first of the stop strings."""
-    return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)]

@@ -1,0 +1,283 @@
+"""Answers OpenAI's bodies with an engine, streamed or whole."""
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from jacobi_forcing.decoding import Finished, Forward
+from jacobi_forcing.serving.asked import Asked, Reader, RefusedError
+from jacobi_forcing.serving.choice import Choice, Piece
+from jacobi_forcing.serving.engine import Engine, Event, Failed, Job
+from jacobi_forcing.serving.metrics import Metrics
+from jacobi_forcing.serving.replies import Reply, error_body
+from jacobi_forcing.serving.schema import ChatBody, CompletionBody
+
+logger = logging.getLogger(__name__)
+_BETWEEN_DELIVERIES = 0.02  # seconds
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+class FailedError(Exception):
+    """A request failed after it was taken in."""
+
+    def __init__(self, failed: Failed):
+        super().__init__(failed.message)
+        self.is_ours = failed.is_ours
+
+
+class Mailbox:
+    """Brings events from the engine's thread to the answers that wait for them in the event loop.
+
+    Waking the event loop takes Python's lock from the engine, which a small model feels in every
+    step. So what follows a delivery within 20 ms comes with the next one, all of it together; what
+    begins or ends an answer comes at once.
+    """
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[_Answering, int, Event]] = deque()
+        self._is_expected = False  # a delivery is on its way
+        self._timer: asyncio.TimerHandle | None = None
+
+    def put(
+        self, loop: asyncio.AbstractEventLoop, to: "_Answering", number: int, event: Event
+    ) -> None:
+        """Post an event of a choice; from any thread."""
+        self._events.append((to, number, event))
+        is_urgent = not isinstance(event, Forward) or event.iteration == 0
+        if is_urgent or not self._is_expected:
+            self._is_expected = True
+            loop.call_soon_threadsafe(self._deliver, loop)
+
+    def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        self._is_expected = False  # first: what is posted from here on calls again
+        has_some = bool(self._events)
+        while self._events:
+            to, number, event = self._events.popleft()
+            to.events.append((number, event))
+            to.arrived.set()
+        if has_some:
+            self._is_expected = True
+            self._timer = loop.call_later(_BETWEEN_DELIVERIES, self._deliver, loop)
+
+
+class Service:
+    """Answers bodies with an engine.
+
+    Args:
+        name: What clients call the model.
+        engine: Started.
+        reader: Of the same model.
+        time_limit: Seconds that a request may take.
+        log_prompts: Write prompts and answers to the log.
+        examples: Prompts that the page offers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        reader: Reader,
+        *,
+        time_limit: float,
+        log_prompts: bool,
+        examples: Sequence[str] = (),
+    ):
+        self.name = name
+        self.engine = engine
+        self.reader = reader
+        self.time_limit = time_limit
+        self.log_prompts = log_prompts
+        self.examples = list(examples)
+        self.metrics = Metrics(engine)
+        self.mailbox = Mailbox()
+        self.created = int(time.time())
+
+    async def answer(self, body: CompletionBody | ChatBody, request: Request) -> Response:
+        """Answer a body, streamed or whole."""
+        if body.model != self.name:
+            raise RefusedError(
+                f"the model {body.model!r} is not here; this server has {self.name!r}.",
+                "model",
+                "model_not_found",
+            )
+        # Long prompts and grammars take a while: not in the thread that all streams share.
+        asked = await asyncio.to_thread(self.reader.read, body)
+        answering = _Answering(self, asked)
+        answering.begin()
+        if body.stream:
+            try:
+                first = await answering.next()  # what fails at once has a status of its own
+            except BaseException:
+                answering.let_go()
+                raise
+            return StreamingResponse(answering.stream(first), media_type="text/event-stream")
+        gone = asyncio.create_task(_gone(request))
+        whole = asyncio.create_task(answering.whole())
+        try:
+            await asyncio.wait([whole, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not whole.done():
+                return Response(status_code=499)  # nobody reads it
+            return JSONResponse(whole.result())
+        finally:
+            gone.cancel()
+            whole.cancel()
+            answering.let_go()
+
+
+async def _gone(request: Request) -> None:
+    """Wait until the client is gone; its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Answering:
+    """One body on its way through the engine."""
+
+    def __init__(self, service: Service, asked: Asked):
+        self.service = service
+        self.asked = asked
+        self.began = time.monotonic()
+        model = service.engine.model
+        self.choices = [
+            Choice(
+                number,
+                model.tokenizer,
+                asked.stop,
+                model.eos_ids,
+                show_forwards=asked.show_forwards,
+            )
+            for number in range(len(asked.requests))
+        ]
+        self.reply = Reply(service.name, asked, self.choices)
+        self.jobs: list[Job] = []
+        self.events: deque[tuple[int, Event]] = deque()  # by choice, not yet looked at
+        self.arrived = asyncio.Event()
+        self.texts = [""] * len(self.choices)
+
+    def begin(self) -> None:
+        """Hand the requests to the engine."""
+        here, mailbox = asyncio.get_running_loop(), self.service.mailbox
+
+        def deliver(number: int, event: Event) -> None:  # in the engine's thread
+            mailbox.put(here, self, number, event)
+
+        self.jobs = [
+            Job(
+                request,
+                self.asked.decoder,
+                partial(deliver, number),
+                self.began + self.service.time_limit,
+            )
+            for number, request in enumerate(self.asked.requests)
+        ]
+        self.service.engine.submit(self.jobs)
+
+    def let_go(self) -> None:
+        """Break off what is not done; nobody wants it any more."""
+        left = [job for job, c in zip(self.jobs, self.choices, strict=True) if not c.is_done]
+        if left:
+            self.service.engine.cancel(left)
+
+    async def next(self) -> list[Piece]:
+        """Wait for the next pieces of any choice, at least one.
+
+        Raises:
+            FailedError: A request failed, and with it all of the body's.
+        """
+        pieces: list[Piece] = []
+        while not pieces:
+            await self.arrived.wait()
+            while self.events:
+                number, event = self.events.popleft()
+                try:
+                    piece = self._piece(number, event)
+                except FailedError:
+                    if not pieces:
+                        raise
+                    self.events.appendleft((number, event))  # what was there before goes out first
+                    return pieces
+                pieces += [] if piece is None else [piece]
+            self.arrived.clear()
+        return pieces
+
+    def _piece(self, number: int, event: Event) -> Piece | None:
+        """Give what an event adds to a choice; None if its text had ended before."""
+        choice = self.choices[number]
+        if isinstance(event, Failed):
+            raise FailedError(event)
+        if choice.is_done:  # before the loop saw it
+            return None
+        if isinstance(event, Finished) and event.reason == "cancelled":  # not by this client
+            raise FailedError(Failed(event.request, "the server is about to stop.", True))
+        if choice.num_forwards == 0 and all(c.num_forwards == 0 for c in self.choices):
+            self.service.metrics.first_token.observe(time.monotonic() - self.began)
+        piece = choice.push(event)
+        if self.service.log_prompts:
+            self.texts[number] += piece.text
+        if piece.finish_reason is not None:
+            self._end(number)
+        return piece
+
+    def _end(self, number: int) -> None:
+        """Note that a choice is done."""
+        service, choice = self.service, self.choices[number]
+        if choice.ended_by == "stop":
+            service.engine.cancel([self.jobs[number]])  # where the text ended before the loop saw
+        if all(one.is_done for one in self.choices):
+            service.metrics.duration.observe(time.monotonic() - self.began)
+        if service.log_prompts:
+            prompt = service.engine.model.tokenizer.decode(self.asked.prompts[number])
+            logger.info("%s\n%r -> %r", self.reply.head["id"], prompt, self.texts[number])
+
+    async def whole(self) -> dict[str, Any]:
+        """Wait for all choices; make the reply."""
+        pieces: list[list[Piece]] = [[] for _ in self.choices]
+        while not all(choice.is_done for choice in self.choices):
+            for piece in await self.next():
+                pieces[piece.choice].append(piece)
+        return self.reply.whole(pieces, self._echoes())
+
+    def _echoes(self) -> list[str]:
+        if not self.asked.echo:
+            return [""] * len(self.choices)
+        decode = self.service.engine.model.tokenizer.decode
+        return [decode(prompt, skip_special_tokens=True) for prompt in self.asked.prompts]
+
+    async def stream(self, first: list[Piece]) -> AsyncIterator[str]:
+        """Yield server-sent events, those that are there together in one text."""
+        try:
+            for chunk in self.reply.first_chunks():
+                yield _event(chunk)
+            for number, echo in enumerate(self._echoes()):
+                if echo:
+                    yield _event(self.reply.chunk(Piece(number, echo)))
+            pieces = first
+            while True:
+                chunks = [self.reply.chunk(piece) for piece in pieces]
+                yield "".join(_event(chunk) for chunk in chunks if chunk is not None)
+                if all(choice.is_done for choice in self.choices):
+                    break
+                pieces = await self.next()
+            if self.asked.wants_usage:
+                yield _event(self.reply.last_chunk())
+        except FailedError as error:
+            kind = "server_error" if error.is_ours else "invalid_request_error"
+            yield _event(error_body(str(error), kind=kind))
+        finally:
+            self.let_go()
+        yield "data: [DONE]\n\n"
+
+
+def _event(value: dict[str, Any] | None) -> str:
+    return f"data: {_JSON.encode(value)}\n\n"
