@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,12 +35,21 @@ def torchrun(*command):
     return result.stdout + result.stderr
 
 
-def test_two_processes_train_what_one_does_and_save_it_whole(toy, packed, tmp_path):
-    settings = SETTINGS | {"learning_rate": 1e-3, "eval_prompts": "packed:2"}
+@pytest.mark.parametrize(
+    ("sharded", "more"),
+    [(False, {}), (True, {}), (True, {"lora_rank": 2})],
+    ids=["replicated", "sharded", "adapters beside shards"],
+)
+def test_two_processes_train_what_one_does_and_save_it_whole(toy, packed, tmp_path, sharded, more):
+    settings = SETTINGS | {"learning_rate": 1e-3, "eval_prompts": "packed:2"} | more
+    if more:
+        pytest.importorskip("peft")
     small_run(toy, packed, tmp_path / "one", **settings)
     flags = [x for name, v in settings.items() for x in (f"--{name.replace('_', '-')}", v)]
     where = ["--model", toy, "--packed", packed, "--out", tmp_path / "two"]
-    printed = torchrun("-m", "jacobi_forcing", "train", *where, *flags)
+    start = [TESTS / "sharded_training.py"] if sharded else ["-m", "jacobi_forcing"]
+    command = [*start, "train", *where, *flags, *(["--fsdp"] if sharded else [])]
+    printed = torchrun(*command)
     assert printed.count("before training") == 1
     one, two = (json.loads((tmp_path / n / "run.json").read_text()) for n in ("one", "two"))
     assert (one["num_processes"], two["num_processes"]) == (1, 2)
@@ -51,11 +61,20 @@ def test_two_processes_train_what_one_does_and_save_it_whole(toy, packed, tmp_pa
             assert ours[name] == pytest.approx(theirs[name], rel=2e-4, abs=2e-5), name
     assert sum("eval_nll" in line for line in two["log"]) == 2
     assert two["best_checkpoint_step"] == one["best_checkpoint_step"]
-    found = AutoModelForCausalLM.from_pretrained(tmp_path / "two").state_dict()
-    start = load_file(toy / "model.safetensors")
-    for name, expected in load_file(tmp_path / "one" / "model.safetensors").items():
+    weights = "adapter_model.safetensors" if more else "model.safetensors"
+    found = load_file(tmp_path / "two" / weights)
+    before = load_file(toy / "model.safetensors")
+    for name, expected in load_file(tmp_path / "one" / weights).items():
         assert torch.allclose(found[name], expected, atol=1e-4), name
-        assert (found[name] - start[name]).abs().max() > 1e-3, name
+        assert more or (found[name] - before[name]).abs().max() > 1e-3, name
+    AutoModelForCausalLM.from_pretrained(tmp_path / "two")
+    if sharded:  # stopped behind a checkpoint, it goes on from there
+        (tmp_path / "two" / "run.json").unlink()
+        (tmp_path / "two" / weights).unlink()
+        shutil.rmtree(tmp_path / "two" / "steps" / "checkpoint-6")
+        torchrun(*command)
+        again = load_file(tmp_path / "two" / weights)
+        assert all(torch.equal(again[name], found[name]) for name in found)
 
 
 def test_a_sharded_network_has_the_gradients_of_a_whole_one(tmp_path):

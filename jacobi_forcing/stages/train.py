@@ -267,7 +267,11 @@ def _likelihood_test(
     def test(network: PreTrainedModel) -> Metrics:
         model = wrap(config.model, network, start.tokenizer)
         decoded = _decode(config, model, prompts, block_size)
-        nll = negative_log_likelihood(original, prompts, decoded.answers)
+        judge = original
+        if isinstance(original.network, WithoutAdapters):
+            # Where the trained network is sharded, this process alone could not run it.
+            judge = wrap(config.model, WithoutAdapters(network), start.tokenizer)
+        nll = negative_log_likelihood(judge, prompts, decoded.answers)
         if not ceiling:
             ceiling.append(nll * (1 + config.max_nll_rise))
         speed = decoded.tokens_per_forward

@@ -64,6 +64,9 @@ def bare(network: nn.Module) -> PreTrainedModel:
 class WithoutAdapters(nn.Module):
     """An adapted network as it was before: a frozen teacher that takes no memory of its own.
 
+    Args:
+        adapted: A `PeftModel`, or the network in it.
+
     Attributes other than its own are those of the network.
     """
 
@@ -80,10 +83,16 @@ class WithoutAdapters(nn.Module):
     @torch.no_grad()
     def forward(self, **inputs: Any) -> ModelOutput:
         """Run the network with its adapters switched off, and without dropout."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
         was_training = self.adapted.training
         self.adapted.eval()
+        layers = [m for m in self.adapted.modules() if isinstance(m, BaseTunerLayer)]
+        for layer in layers:
+            layer.enable_adapters(False)
         try:
-            with self.adapted.disable_adapter():
-                return bare(self.adapted)(**inputs)
+            return bare(self.adapted)(**inputs)
         finally:
+            for layer in layers:
+                layer.enable_adapters(True)
             self.adapted.train(was_training)
