@@ -264,6 +264,13 @@ class DecodingLoop:
             Per row, 1 + nodes ids.
         """
         choices = likeliest(logits)
+        if any(row.sampler is not None for row in rows):
+            self._draw(rows, logits, choices)
+        every = choices.tolist()  # the step's only wait for the device
+        return [one[-len(row.draft.tokens) - 1 :] for row, one in zip(rows, every, strict=True)]
+
+    def _draw(self, rows: list[Row], logits: Tensor, choices: Tensor) -> None:
+        """Put into [B, Q] choices what the rows that have a sampler choose instead."""
         asked = {
             number: Asked(
                 row.sampler, logits[number, -len(row.draft.tokens) - 1 :], row.ids, row.draft
@@ -281,8 +288,6 @@ class DecodingLoop:
             raise
         for number, found in zip(asked, drawn, strict=True):
             choices[number, -len(found) :] = found
-        every = choices.tolist()  # the step's only wait for the device
-        return [one[-len(row.draft.tokens) - 1 :] for row, one in zip(rows, every, strict=True)]
 
     def _end(self, row: Row, accepted: list[int]) -> tuple[int, str]:
         """Say how many of the accepted tokens are part of the answer, and why it ends, if it does.

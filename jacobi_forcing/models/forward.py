@@ -61,22 +61,14 @@ class RaggedForward:
             [B, num_outputs, V] logits; those of padding are meaningless.
         """
         starts = self.lengths[first_row : first_row + len(inputs)]
-        width = max(map(len, inputs))
         num_visible = max(n + len(ids) for n, ids in zip(starts, inputs, strict=True))
-        # Everything about tokens in one array, so that it travels to the device at once.
-        table = np.zeros((4, len(inputs), width), dtype=np.int64)
-        ids, places, positions, slots = table
-        ids[:], slots[:] = self.model.pad_id, self.cache.padding_slot
-        for row, (start, tokens) in enumerate(zip(starts, inputs, strict=True)):
-            own = slice(width - len(tokens), None)
-            ids[row, own] = tokens
-            places[row, own] = slots[row, own] = np.arange(start, start + len(tokens))
-        positions[:] = places
-        trees = [(row, tree) for row, tree in enumerate(branches or []) if tree is not None]
-        for row, tree in trees:
-            positions[row, width - len(tree.positions) :] = np.add(tree.positions, starts[row])
-        ids, places, positions, slots = torch.from_numpy(table).to(self.device).unbind()
         keys = self._slot_numbers[:, :num_visible]  # their positions
+        trees = [(row, tree) for row, tree in enumerate(branches or ()) if tree is not None]
+        if len(inputs) == 1 and not trees:  # one chain, by far the commonest: nothing to lay out
+            ids = torch.tensor(inputs, device=self.device)
+            places = positions = slots = keys[:, starts[0] :]
+        else:
+            ids, places, positions, slots = self._table(starts, inputs, trees)
         visible = keys[:, None, :] <= places[:, :, None]
         if trees and self.mask.reads_key_positions:
             keys = keys.repeat(len(inputs), 1)
@@ -87,6 +79,27 @@ class RaggedForward:
             _branch(tree, starts[row], visible[row])
         self.cache.place(first_row, starts, slots, num_visible)
         return self.run(first_row, ids, positions, visible, keys, num_outputs)
+
+    def _table(
+        self,
+        starts: Sequence[int],
+        inputs: Sequence[Sequence[int]],
+        trees: Sequence[tuple[int, Branches]],
+    ) -> tuple[Tensor, ...]:
+        """Lay out ids, places, positions and slots of rows at their own lengths, [B, Q] each."""
+        width = max(map(len, inputs))
+        # Everything about tokens in one array, so that it travels to the device at once.
+        table = np.zeros((4, len(inputs), width), dtype=np.int64)
+        ids, places, positions, slots = table
+        ids[:], slots[:] = self.model.pad_id, self.cache.padding_slot
+        for row, (start, tokens) in enumerate(zip(starts, inputs, strict=True)):
+            own = slice(width - len(tokens), None)
+            ids[row, own] = tokens
+            places[row, own] = slots[row, own] = np.arange(start, start + len(tokens))
+        positions[:] = places
+        for row, tree in trees:
+            positions[row, width - len(tree.positions) :] = np.add(tree.positions, starts[row])
+        return torch.from_numpy(table).to(self.device).unbind()
 
     def run(
         self,
