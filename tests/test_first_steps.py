@@ -14,8 +14,9 @@ SHOWN = ("git clone", "make demo", ". .venv/bin/activate", "jacobi force", "jaco
 
 def first_commands(text: str) -> list[str]:
     """The commands of the page that lead to the first evaluation, in order, as one would type."""
-    blocks = re.findall(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    shell = "".join(block for language, block in blocks if not language)
+    lines = shell.replace("\\\n", " ").splitlines()
     return [line for line in lines if line.startswith(SHOWN)]
 
 

@@ -51,6 +51,25 @@ def test_it_is_about_as_fast_as_the_best_fixed_width(num_rows, right, cost):
     assert found > 0.97 * rates[0], "slower than one token at a time"
 
 
+@pytest.mark.parametrize("num_rows", [16, 64])
+def test_once_guesses_do_not_pay_it_hardly_looks(num_rows):
+    """Every look is slower than AR: all of them together may cost next to nothing."""
+    cost = COSTS["by the token"]
+    plain = simulate(num_rows, cost, 0.3, 3000, fixed=0)
+    assert simulate(num_rows, cost, 0.3, 3000) > 0.99 * plain
+
+
+def test_it_notices_when_guesses_begin_to_pay():
+    width, limits = AutoWidth(15), []
+    for number in range(20000):
+        limit = width.limit(16)
+        price = 1.0 if number < 2000 else 0.0  # of a guess, in forwards
+        width.observe(16, limit, 16 * (limit + 1), 1.0 + 2 * price * limit)
+        limits.append(limit)
+    assert max(limits[1500:2000]) <= 1
+    assert limits[-1] == 15
+
+
 def test_widths_grow_by_halves_up_to_the_widest():
     assert AutoWidth(15).limits == [0, 1, 2, 3, 5, 7, 11, 15]
     assert AutoWidth(12).limits == [0, 1, 2, 3, 5, 7, 11, 12]

@@ -10,8 +10,12 @@ from typing import Protocol
 
 _PERIOD = 8  # forwards between decisions
 _SETTLING = 2  # of those, forwards that do not count: drafts are still those of another width
-_LOOK_AGAIN = 64  # decisions after which what was measured of a neighbour may be out of date
+_LOOK_AGAIN = 64  # decisions after which what was measured of a neighbour may be out of date ...
+_MOST_PATIENCE = 8  # ... at most so many times as long, where look after look was hopeless
+_HOPELESS = 0.8  # a look that finds less than this part of home's rate ends at once ...
+_GLIMPSE = _SETTLING + 2  # ... after so many forwards
 _MARGIN = 1.03  # a width that seems faster by less is left alone: measuring has its noise
+_EVIDENCE = 64  # rows x forwards that tell what a width settles
 _START_TOKENS = 64  # a forward of so few tokens, all rows together, is likely to be cheap
 
 
@@ -57,7 +61,9 @@ class _Rows:
     place: int  # of the current limit: home, or a neighbour that is looked at
     seconds: dict[int, _Mean] = field(default_factory=dict)  # place -> per forward
     looked: dict[int, int] = field(default_factory=dict)  # place -> the decision that ended a stay
-    num_forwards: int = 0  # since the last decision
+    patience: dict[int, int] = field(default_factory=dict)  # place -> times _LOOK_AGAIN to wait
+    stay: _Mean = field(default_factory=lambda: _Mean(_PERIOD))  # seconds since the last decision
+    num_forwards: int = 0  # since then
     num_decisions: int = 0
 
 
@@ -93,11 +99,16 @@ class AutoWidth:
             gain = self.gains.setdefault(place, _Mean(256))
             gain.add(num_tokens / num_rows, num_rows)
             known.seconds.setdefault(place, _Mean(32)).add(seconds)
-        if known.num_forwards == _PERIOD:
+            known.stay.add(seconds)
+        is_hopeless = known.num_forwards == _GLIMPSE and self._is_hopeless(known)
+        if known.num_forwards == _PERIOD or is_hopeless:
             known.looked[place] = known.num_decisions
+            longer = min(2 * known.patience.get(place, 1), _MOST_PATIENCE)
+            known.patience[place] = longer if is_hopeless else 1
             known.num_decisions += 1
             known.place = self._next(known)
             known.num_forwards = _SETTLING if known.place == place else 0
+            known.stay = _Mean(_PERIOD)
 
     def _known(self, num_rows: int) -> _Rows:
         bucket = num_rows.bit_length()
@@ -126,10 +137,18 @@ class AutoWidth:
             known.home = best
             return best
         for place in around:
-            age = known.num_decisions - known.looked.get(place, -_LOOK_AGAIN)
-            if age >= _LOOK_AGAIN:
+            wait = _LOOK_AGAIN * known.patience.get(place, 1)
+            if place not in known.looked or known.num_decisions - known.looked[place] >= wait:
                 return place
         return known.home
+
+    def _is_hopeless(self, known: _Rows) -> bool:
+        """Whether a look has seen enough: where every guess is paid for, even looking is dear."""
+        gain = self.gains[known.place]
+        if known.place == known.home or gain.weight < _EVIDENCE:
+            return False
+        rate = gain.value / known.stay.value
+        return rate < _HOPELESS * self._rate(known, known.home)
 
     def _rate(self, known: _Rows, place: int) -> float:
         """Give tokens per row and second."""
