@@ -42,7 +42,8 @@ STAGES = {
     ),
     "evaluate": (
         configs.EvaluateConfig,
-        "jacobi evaluate --model tiny-forced --problems bundled --strategy window --out results/",
+        "jacobi evaluate --model tiny-forced --problems bundled --strategy window --out results/\n"
+        "jacobi evaluate --engine transformers --strategies prompt-lookup --out generate/",
     ),
     "compare": (
         configs.CompareConfig,
@@ -84,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=summary,
             description=summary,
-            epilog=f"example:\n  {example}",
+            epilog="\n  ".join(["example:", *example.splitlines()]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
             # Only what is given becomes a setting: the config has the defaults, and knows them so.

@@ -52,9 +52,11 @@ def test_help_is_one_page_with_an_example_that_parses(stage, capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     _, example = cli.STAGES[stage]
-    assert text.endswith(f"example:\n  {example}\n"), "the example can be copied as one line"
-    parsed, _ = cli.parse(shlex.split(example)[1:])
-    assert parsed == stage
+    lines = example.splitlines()
+    assert text.endswith("\n  ".join(["example:", *lines]) + "\n"), "each is copied as one line"
+    for line in lines:
+        parsed, _ = cli.parse(shlex.split(line)[1:])
+        assert parsed == stage
     for noise in ("None", "(str)", "(default: )", "MISSING", "False"):
         assert noise not in text
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import random
+import shutil
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from toys import save_toy, toy_model
+from transformers import AutoModelForCausalLM
 
 from jacobi_forcing.cli import main
 from jacobi_forcing.config import DecodeConfig, DecoderConfig, EvaluateConfig
@@ -36,6 +38,7 @@ from jacobi_forcing.decoding.imitation import (
 )
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.decoding.predict import Predictor, candidates, finalists
+from jacobi_forcing.integrations.generate import generate
 from jacobi_forcing.models import load_model
 from jacobi_forcing.models.tuning import default_place, fill_in, machine_of, read_tuning
 from jacobi_forcing.problems import held_out
@@ -380,3 +383,31 @@ def test_models_without_a_folder_of_their_own_have_a_place_in_the_cache(monkeypa
     assert default_place("tiny-forced") == cache / "tiny-forced.json"
     assert default_place("Qwen/Qwen3-8B") == cache / "Qwen--Qwen3-8B.json"
     assert default_place(str(tmp_path)) == tmp_path / "tuning.json"
+
+
+def test_generate_takes_up_the_tuning_beside_the_weights(tuning, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tuning, folder)
+    path, _ = rewritten(tuning, tmp_path)
+    record = json.loads(path.read_text())
+    decoders = {1: {"strategy": "autoregressive"}, 2: {"strategy": "window", "block_size": 9}}
+    record["chosen"] = {rows: {"decoder": decoder} for rows, decoder in decoders.items()}
+    (folder / "tuning.json").write_text(json.dumps(record))
+    network = AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = torch.tensor([[5, 9, 5, 9, 5]])
+    options = {"do_sample": False, "max_new_tokens": 12, "custom_generate": generate}
+    network.generate(ids, **options)  # the first call probes the network, with forwards of its own
+    widths = []
+    network.register_forward_pre_hook(
+        lambda _, args, inputs: widths.append(inputs["input_ids"].shape[1]), with_kwargs=True
+    )
+
+    def decoded(rows, **settings):
+        widths.clear()
+        return network.generate(ids.repeat(rows, 1), **options, **settings)[0].tolist(), widths[0]
+
+    right, width = decoded(1)
+    assert width == 5  # the prompt, without guesses
+    assert decoded(2) == (right, 5 + 8)
+    assert decoded(1, strategy="window", block_size=4) == (right, 5 + 3)
+    assert decoded(2, strategy="autoregressive") == (right, 5)

@@ -1,6 +1,7 @@
 """The plugin in vLLM itself, against vLLM's own AR and our decoder; each engine is a process.
 
-vLLM wants its own environment (docs/serving.md, vLLM). Name its Python:
+vLLM wants its own environment (docs/serving.md, vLLM; for `evaluate` with what this package needs,
+docs/evaluation.md, Other engines). Name its Python:
 
     JACOBI_VLLM_PYTHON=.venv-vllm/bin/python pytest tests/test_vllm.py
 """
@@ -16,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from jacobi_forcing import problems
-from jacobi_forcing.config import DecoderConfig
+from jacobi_forcing.cli import main
+from jacobi_forcing.config import CompareConfig, DecoderConfig
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.models import load_model
 from jacobi_forcing.models.bundled import BUNDLED
+from jacobi_forcing.stages import compare
 
 PYTHON = os.environ.get("JACOBI_VLLM_PYTHON", "")
 CASE = Path(__file__).parent / "vllm_case.py"
@@ -124,6 +127,26 @@ def test_sampling_at_a_low_temperature_is_nearly_greedy(tmp_path):
     right = run(tmp_path, prompts, 0, sampling={"max_tokens": 60})
     found = run(tmp_path, prompts, WIDTH, sampling=sampling)
     assert sum(a == b for a, b in zip(found["ids"], right["ids"], strict=True)) >= 3
+
+
+def test_evaluate_measures_it_beside_ours(tmp_path):
+    """As a user does: both engines of vLLM in one process, compiled as they come."""
+    asked = ["--model", "tiny-forced", "--problems", "bundled", "--limit", "6"]
+    asked += ["--max-new-tokens", "96"]
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    evaluate = [PYTHON, "-m", "jacobi_forcing", "evaluate", *asked, "--engine", "vllm"]
+    done = subprocess.run([*evaluate, "--out", str(theirs)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert main(["evaluate", *asked, "--pool-size", "0", "--out", str(ours)]) == 0
+    lines = compare.run(CompareConfig(reports=(str(ours), str(theirs))))
+    assert [line.engine[:4] for line in lines] == ["", "", "vllm", "vllm"]
+    assert len({line.figures["ids_digest"] for line in lines}) == 1
+    ar, window, their_ar, their_window = (line.figures for line in lines)
+    assert their_ar["num_forwards"] == ar["num_forwards"] == ar["num_tokens"]
+    assert their_window["num_forwards"] <= 1.1 * window["num_forwards"] < 0.5 * ar["num_forwards"]
+    again = subprocess.run([*evaluate, "--out", str(theirs)], capture_output=True, text=True)
+    assert again.returncode == 0
+    assert "Loading safetensors" not in again.stderr  # nothing is left, so no engine is started
 
 
 def test_the_server_streams_several_tokens_at_a_time(tmp_path):

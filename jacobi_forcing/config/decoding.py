@@ -7,6 +7,17 @@ from jacobi_forcing.config.base import NOISE_SOURCES, Base, DecodingMachine, che
 
 STRATEGIES = ("autoregressive", "jacobi", "window", "multiblock", "prompt-lookup")
 POOLS = ("states", "text", "both")
+MEASURED = {  # by `evaluate`, of each engine
+    "jacobi": STRATEGIES,
+    "transformers": ("autoregressive", "prompt-lookup", "assisted"),
+    "vllm": ("autoregressive", "window"),
+}
+_OF_OUR_LOOP = ("max_blocks", "spawn_ratio", "pool_size", "pool", "branch_tokens", "noise")
+_IDLE = {  # settings that mean nothing to an engine
+    "jacobi": (),
+    "transformers": ("strategy", "block_size", *_OF_OUR_LOOP, "tuning", "compile"),
+    "vllm": ("strategy", *_OF_OUR_LOOP, "tuning", "compile", "quantize", "device"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +144,17 @@ class EvaluateConfig(TunedConfig):
     strategies: str = option(
         "", "several decoders in one run, separated by commas, instead of --strategy"
     )
+    engine: str = option(
+        "jacobi",
+        "what decodes: this project, or for comparison transformers' generate (autoregressive, "
+        "prompt-lookup, assisted) or vLLM (autoregressive, window by our plugin)",
+        tuple(MEASURED),
+    )
+    assistant: str = option(
+        "",
+        "transformers: the smaller model that drafts in assisted decoding; directory or hub id, "
+        "with the same tokenizer",
+    )
     original: str = option(
         "",
         "the model that this one was made from: its AR answers to the same problems are compared "
@@ -172,23 +194,62 @@ class EvaluateConfig(TunedConfig):
             self.num_texts > 0 or not self.problems.startswith("self:"),
             f"--problems is {self.problems!r}; write self:N with a number of texts.",
         )
-        names = self._strategies
-        known = [name for name in STRATEGIES if name != "autoregressive"]
-        for name in names if self.strategies else ():
+        names = self.strategies.split(",") if self.strategies else []
+        known = MEASURED[self.engine]
+        for name in names:
             check(
                 name in known and names.count(name) == 1,
-                f"--strategies names {name!r}; write some of {', '.join(known)}, each once.",
+                f"--strategies names {name!r}; write some of {', '.join(known[1:])}, each once. "
+                "Autoregressive is always measured.",
+            )
+        self._check_assistant()
+        check(
+            self.engine != "transformers" or self.batch_size == 1,
+            f"--batch-size is {self.batch_size}, but --engine transformers is measured at 1: its "
+            "prompt lookup and assisted decoding take one prompt at a time. Leave it out.",
+        )
+
+    def _check_assistant(self) -> None:
+        check(
+            self.engine == "transformers" or not self.assistant,
+            f"--assistant is {self.assistant!r}, which needs --engine transformers.",
+        )
+        is_used = "assisted" in self.measured
+        check(
+            is_used or not self.assistant,
+            f"--assistant is {self.assistant!r}, but --strategies does not name assisted.",
+        )
+        check(
+            not is_used or bool(self.assistant),
+            "--strategies names assisted, which needs --assistant: a smaller model with the same "
+            "tokenizer.",
+        )
+
+    def refuse_idle(self) -> None:
+        """Raise ConfigError for a setting that was given and means nothing to the engine."""
+        for name in _IDLE[self.engine]:
+            hint = "Name decoders with --strategies." if name == "strategy" else "Leave it out."
+            check(
+                name not in self.given,
+                f"--{name.replace('_', '-')} is {getattr(self, name)!r}, which means nothing to "
+                f"--engine {self.engine}. {hint}",
             )
 
     @property
-    def _strategies(self) -> list[str]:
-        return (self.strategies or self.strategy).split(",")
+    def measured(self) -> list[str]:
+        """List what answers every problem, AR first."""
+        if self.strategies:
+            names = self.strategies.split(",")
+        elif self.engine == "jacobi":
+            names = [self.strategy]
+        else:  # all that the engine has
+            names = [n for n in MEASURED[self.engine] if n != "assisted" or self.assistant]
+        return ["autoregressive", *(name for name in names if name != "autoregressive")]
 
     @property
     def decoders(self) -> list[DecoderConfig]:
-        """List the decoders that are measured beside AR."""
-        names = [name for name in self._strategies if name != "autoregressive"]
-        return [replace(self.decoder, strategy=name) for name in names]
+        """List our own decoders that are measured beside AR."""
+        return [replace(self.decoder, strategy=name) for name in self.measured[1:]]
 
     @property
     def num_texts(self) -> int:

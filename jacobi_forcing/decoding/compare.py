@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from jacobi_forcing.config import DecoderConfig
@@ -25,7 +26,7 @@ class Run:
         reason: Why it ended; see Finished.
         settled: Tokens that each forward committed, the prefill's first.
         proposed: Guesses that each forward verified, branches included.
-        right: Of those, the ones that were right.
+        right: Of those, the ones that were right. Both are empty where the engine does not say.
         first_seconds: Until the prefill's tokens were there.
         seconds: Until the end.
         all_seconds: Until the end of all prompts that were decoded together.
@@ -56,6 +57,9 @@ class Run:
     def num_forwards(self) -> int:
         """Count the forwards, the prefill included."""
         return len(self.settled)
+
+
+Way = Callable[[range], list[Run]]  # decodes the prompts of these indices together
 
 
 def compare(
@@ -92,7 +96,7 @@ def take_turns(
     stop: Sequence[str] = (),
     first: int = 0,
 ) -> Iterator[tuple[range, list[list[Run]]]]:
-    """Decode prompts with every decoder, a few at a time; decoders take turns in going first.
+    """Decode prompts with every decoder of ours, in the same loop; see `in_turns`.
 
     Args:
         model: What to decode with.
@@ -103,10 +107,6 @@ def take_turns(
         batch_size: Prompts that are decoded together.
         stop: Texts that end an answer and stay in it.
         first: Begin with this prompt; the others have been decoded before.
-
-    Yields:
-        Indices of prompts, and per decoder their runs. One warm-up decode per decoder is not
-        counted.
     """
     # One loop and cache for all, as a server has: made once, and outside of the seconds.
     loop = DecodingLoop(
@@ -138,15 +138,33 @@ def take_turns(
             one.all_seconds, one.num_together = seconds, len(group)
         return list(found.values())
 
+    ways = [partial(run, decoder) for decoder in decoders]
+    yield from in_turns(ways, len(prompts), batch_size=batch_size, first=first)
+
+
+def in_turns(
+    ways: Sequence[Way], num_prompts: int, *, batch_size: int = 1, first: int = 0
+) -> Iterator[tuple[range, list[list[Run]]]]:
+    """Decode prompts in every way, a few at a time; ways take turns in going first.
+
+    Args:
+        ways: What to time.
+        num_prompts: How many there are.
+        batch_size: Prompts that are decoded together.
+        first: Begin with this prompt; the others have been decoded before.
+
+    Yields:
+        Indices of prompts, and per way their runs. One warm-up decode per way is not counted.
+    """
     groups = [
-        range(i, min(i + batch_size, len(prompts))) for i in range(first, len(prompts), batch_size)
+        range(i, min(i + batch_size, num_prompts)) for i in range(first, num_prompts, batch_size)
     ]
-    for decoder in decoders if groups else ():
-        run(decoder, groups[0])
+    for way in ways if groups else ():
+        way(groups[0])
     for turn, group in enumerate(groups, first):
-        order = [(turn + i) % len(decoders) for i in range(len(decoders))]
-        found = {number: run(decoders[number], group) for number in order}
-        yield group, [found[number] for number in range(len(decoders))]
+        order = [(turn + i) % len(ways) for i in range(len(ways))]
+        found = {number: ways[number](group) for number in order}
+        yield group, [found[number] for number in range(len(ways))]
 
 
 class Summary(NamedTuple):

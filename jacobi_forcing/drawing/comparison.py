@@ -9,36 +9,55 @@ from rich import box
 from rich.table import Table
 
 from jacobi_forcing.data.files import replacing
-from jacobi_forcing.drawing.evaluation import Column, columns_of
+from jacobi_forcing.drawing.evaluation import ASSISTED, Column, columns_of
 from jacobi_forcing.drawing.scatter import Scatter, draw_scatter
 from jacobi_forcing.drawing.template import fill
 
 
 class Line(NamedTuple):
-    """One decoder of one model."""
+    """One decoder of one model in one engine."""
 
     model: str
     decoder: str
     figures: dict[str, Any]
     machine: str
+    engine: str = ""  # its name and version; nothing where it is ours
 
     @property
     def name(self) -> str:
-        """Name both."""
-        return f"{self.model}, {self.decoder}"
+        """Name all of them."""
+        return f"{self.title}, {self.decoder}"
+
+    @property
+    def title(self) -> str:
+        """Name the model, and the engine where it is not ours."""
+        return f"{self.model}, {self.engine}" if self.engine else self.model
 
 
 def _title(summary: dict[str, Any]) -> str:
     return f"{summary.get('benchmark', summary['problems'])}, n = {summary['num_problems']}"
 
 
+def _num_engines(lines: Sequence[Line]) -> int:
+    return len({line.engine for line in lines})
+
+
 def _note(lines: Sequence[Line]) -> str:
     machines = list(dict.fromkeys(line.machine for line in lines))
+    if _num_engines(lines) == 1:
+        speed = "Speed-up is against AR of the same model in the same run."
+    else:
+        speed = (
+            "Speed-up is against AR of the same model and engine in the same run; lines of one "
+            "model whose ids are the same gave the same answers."
+        )
+    if any(line.decoder == "assisted" for line in lines):
+        speed += f" {ASSISTED}"
     if len(machines) == 1:
-        return f"All on {machines[0]}. Speed-up is against AR of the same model in the same run."
+        return f"All on {machines[0]}. {speed}"
     return (
         f"Measured in different places ({'; '.join(machines)}): tokens per second do not compare. "
-        "Speed-up is against AR of the same model in the same run."
+        f"{speed}"
     )
 
 
@@ -55,14 +74,15 @@ def table(lines: Sequence[Line], summary: dict[str, Any]) -> Table:
         padding=(0, 1, 0, 0),
     )
     drawn.add_column("model, decoder", no_wrap=True)
-    columns = columns_of([line.figures for line in lines])
+    columns = columns_of([line.figures for line in lines], _num_engines(lines))
     for column in columns:
         drawn.add_column(column.name, justify="right", no_wrap=True)
-    model = None
+    title = None
     for line in lines:
-        if line.model != model or line.decoder == lines[0].decoder:  # the next evaluation
-            model = line.model
-            drawn.add_row(model, style="bold")
+        if line.title != title or line.decoder == lines[0].decoder:  # the next evaluation
+            title = line.title
+            for name in filter(None, (line.model, line.engine)):
+                drawn.add_row(name, style="bold")
         drawn.add_row(line.decoder, *_cells(line, columns))
     return drawn
 
@@ -77,7 +97,7 @@ def write_comparison_page(path: Path, lines: Sequence[Line], summary: dict[str, 
     Raises:
         DataError: `path` cannot be written.
     """
-    columns = columns_of([line.figures for line in lines])
+    columns = columns_of([line.figures for line in lines], _num_engines(lines))
     names = [column.name.replace("-\n", "").replace("\n", " ") for column in columns]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(
@@ -113,6 +133,10 @@ def _charts(lines: Sequence[Line]) -> list[str]:
         line.name: (100 * line.figures["accuracy_low"], 100 * line.figures["accuracy_high"])
         for line in judged
     }
+    # Speed-ups of different engines are against different AR.
+    speed = ("speed-up", "speedup")
+    if _num_engines(lines) > 1:
+        speed = ("tokens per second", "tokens_per_second")
     return [
         draw_scatter(
             Scatter(
@@ -127,5 +151,5 @@ def _charts(lines: Sequence[Line]) -> list[str]:
                 bars=bars,
             )
         )
-        for name, key in (("tokens per forward", "tokens_per_forward"), ("speed-up", "speedup"))
+        for name, key in (("tokens per forward", "tokens_per_forward"), speed)
     ]

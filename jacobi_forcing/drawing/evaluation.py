@@ -21,6 +21,7 @@ _MOST_TEXT = 6000  # ... with so many characters of each text
 
 _CHANGE = "change against the original's AR (McNemar p)"
 _SPEED = "speed against AR, median (quartiles)"
+ASSISTED = "Of assisted decoding the model's own forwards are counted, and all seconds."
 _MISMATCHES = "answers that are not AR's"
 
 Figures = dict[str, Any]
@@ -139,11 +140,24 @@ _SHORT = (  # of a terminal's 80 columns
 )
 
 
+_OF_ENGINES = (  # instead of mismatches with AR, of which each engine has its own
+    Column("tokens/\nsecond", "tokens_per_second", lambda d: f"{d['tokens_per_second']:.0f}"),
+    Column("ids", "ids_digest", lambda d: d["ids_digest"][:6]),
+)
+
+
 def table(summary: Figures) -> Table:
     """Draw for a terminal what matters most."""
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    drawn.add_column("decoder", no_wrap=True)
     decoders = summary["decoders"]
+    drawn = Table(
+        caption=ASSISTED if "assisted" in decoders else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    drawn.add_column("decoder", no_wrap=True)
     columns = columns_of(decoders.values())
     for column in columns:
         drawn.add_column(column.name, justify="right", no_wrap=True)
@@ -152,10 +166,17 @@ def table(summary: Figures) -> Table:
     return drawn
 
 
-def columns_of(decoders: Iterable[Figures]) -> list[Column]:
+def columns_of(decoders: Iterable[Figures], num_engines: int = 1) -> list[Column]:
     """Choose what a terminal shows of decoders: figures that some of them have."""
     known = list(decoders)
-    return [column for column in _SHORT if column.is_known(known)]
+    columns = _SHORT if num_engines == 1 else (*_SHORT[:-1], *_OF_ENGINES)
+    return [column for column in columns if column.is_known(known)]
+
+
+def engine_of(summary: Figures) -> str:
+    """Name the engine that decoded, with its version; nothing where it was ours."""
+    engine = summary.get("engine", "jacobi")
+    return "" if engine == "jacobi" else f"{engine} {summary['engine_version']}"
 
 
 def write_evaluation_page(path: Path, summary: Figures, records: Sequence[dict[str, Any]]) -> None:
@@ -165,7 +186,7 @@ def write_evaluation_page(path: Path, summary: Figures, records: Sequence[dict[s
         DataError: `path` cannot be written.
     """
     worst = _worst(summary, records)
-    settings, hardware = summary["settings"], summary["hardware"]
+    hardware = summary["hardware"]
     place = hardware["gpu"] or f"{hardware['cpu']}, {hardware['torch_threads']} threads"
     asked = f", asked as a {summary['style']}" if "style" in summary else ""
     page = fill(
@@ -176,10 +197,10 @@ def write_evaluation_page(path: Path, summary: Figures, records: Sequence[dict[s
             "heading": html.escape(summary["model"]),
             "summary": html.escape(
                 f"{summary.get('benchmark', summary['problems'])}, n = {summary['num_problems']}"
-                f"{asked}; {place}"
+                f"{asked}; {place}{_decoded_by(summary)}"
             ),
             "totals": f"<dl class=totals>{''.join(_totals(summary))}</dl>",
-            "note": html.escape(_note(settings)),
+            "note": html.escape(_note(summary)),
             "table": _html_table(summary),
             "charts": "\n".join(_charts(summary, records)),
             "more": _section_of_worst(worst, len(records)),
@@ -190,14 +211,23 @@ def write_evaluation_page(path: Path, summary: Figures, records: Sequence[dict[s
         temporary.write_text(page, encoding="utf-8")
 
 
-def _note(settings: dict[str, Any]) -> str:
+def _decoded_by(summary: Figures) -> str:
+    engine, assistant = engine_of(summary), summary["settings"].get("assistant")
+    return (f"; {engine}" if engine else "") + (f", assisted by {assistant}" if assistant else "")
+
+
+def _note(summary: Figures) -> str:
+    settings, engine = summary["settings"], engine_of(summary)
     together = settings["batch_size"]
     rows = "one at a time" if together == 1 else f"{together} together"
-    return (
-        f"The same problems in the same engine and run, {rows}; decoders take turns in going "
+    where = f"{engine} and the same run" if engine else "the same engine and run"
+    note = (
+        f"The same problems in {where}, {rows}; decoders take turns in going "
         "first. A prefill counts as a forward and is inside the seconds, but where a line says "
         "otherwise. Intervals of 95 %."
     )
+    note += " AR is this engine's own." if engine else ""
+    return f"{note} {ASSISTED}" if settings.get("assistant") else note
 
 
 def _footer(summary: Figures) -> str:

@@ -6,6 +6,7 @@ Everything is counted from the records that `answers` keeps, so that a report ca
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
+from hashlib import sha256
 from typing import Any
 
 from jacobi_forcing.decoding import compare
@@ -26,6 +27,7 @@ def summarize(records: Sequence[Record], name: str, ar_name: str) -> dict[str, A
     return {
         **_accuracy(solved),
         **compare.summarize(runs, ar_runs)._asdict(),
+        "ids_digest": sha256(str([run.answer for run in runs]).encode()).hexdigest()[:16],
         "tokens_per_forward_error": ratio_error(answered, [run.num_forwards for run in runs]),
         "tokens_per_forward_solved": _tokens_per_forward(
             [run for run, is_solved in zip(runs, solved, strict=True) if is_solved]

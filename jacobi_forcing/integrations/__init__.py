@@ -1,5 +1,6 @@
 """The outside: what lets users of other libraries decode with ours, and ours work with theirs.
 
+`outside` decodes with theirs, to be measured beside ours.
 May import: decoding and what is below it.
 """
 

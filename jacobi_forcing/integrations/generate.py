@@ -43,6 +43,7 @@ from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.causal_lm import refuse_unsupported
 from jacobi_forcing.models.probe import probe
+from jacobi_forcing.models.tuning import Tuning, fill_in
 
 # What `generate` always hands on. Everything else is an input of the model that we would lose.
 _PREPARED = (
@@ -51,7 +52,8 @@ _PREPARED = (
 )
 _STATEFUL = (SynthIDTextWatermarkLogitsProcessor, UnbatchedClassifierFreeGuidanceLogitsProcessor)
 _GENERATE = inspect.unwrap(GenerationMixin.generate).__code__
-_probed: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()  # so that each is probed once
+# What `jacobi tune` found for each model that was probed: both are looked at once.
+_known: weakref.WeakKeyDictionary[PreTrainedModel, Tuning | None] = weakref.WeakKeyDictionary()
 
 
 @torch.no_grad()
@@ -62,14 +64,14 @@ def generate(
     stopping_criteria: StoppingCriteriaList | None = None,
     generation_config: GenerationConfig | None = None,
     *,
-    strategy: str = DecoderConfig.strategy,
-    block_size: int = DecoderConfig.block_size,
-    max_blocks: int = DecoderConfig.max_blocks,
-    spawn_ratio: float = DecoderConfig.spawn_ratio,
-    pool_size: int = DecoderConfig.pool_size,
-    pool: str = DecoderConfig.pool,
-    branch_tokens: int = DecoderConfig.branch_tokens,
-    noise: str = DecoderConfig.noise,
+    strategy: str | None = None,
+    block_size: int | None = None,
+    max_blocks: int | None = None,
+    spawn_ratio: float | None = None,
+    pool_size: int | None = None,
+    pool: str | None = None,
+    branch_tokens: int | None = None,
+    noise: str | None = None,
     seed: int | None = None,
     jacobi_streamer: BaseStreamer | None = None,
     jacobi_stop: Sequence[str] = (),
@@ -88,7 +90,8 @@ def generate(
             may depend on that row's ids only: one that counts its calls is wrong here.
         stopping_criteria: Prepared by `generate`; asked about one row at a time.
         generation_config: Prepared by `generate`.
-        strategy: This and the following, see DecoderConfig.
+        strategy: This and the following, see DecoderConfig. What is not given comes from the
+            `tuning.json` beside the model's weights, if it fits this machine, else from there.
         block_size: n.
         max_blocks: K.
         spawn_ratio: r.
@@ -116,16 +119,18 @@ def generate(
     assistant, streamer = _held_back()
     check(assistant is None, "Jacobi decoding needs no assistant_model. Leave it out.")
     _refuse_other_ways(config, model_kwargs)
-    decoder = DecoderConfig(
-        strategy=strategy,
-        block_size=block_size,
-        max_blocks=max_blocks,
-        spawn_ratio=spawn_ratio,
-        pool_size=pool_size,
-        pool=pool,
-        branch_tokens=branch_tokens,
-        noise=noise,
-    )
+    asked = {
+        "strategy": strategy,
+        "block_size": block_size,
+        "max_blocks": max_blocks,
+        "spawn_ratio": spawn_ratio,
+        "pool_size": pool_size,
+        "pool": pool,
+        "branch_tokens": branch_tokens,
+        "noise": noise,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    DecoderConfig(**given)  # a mistake is told of before anything is decoded
     if jacobi_streamer is not None:
         streamer = jacobi_streamer
         streamer.put(input_ids.cpu())
@@ -138,6 +143,8 @@ def generate(
         "jacobi_stop needs jacobi_tokenizer, to know what tokens say.",
     )
     wrapped = _wrap(model, config)
+    tuning = _known[model]
+    decoder = DecoderConfig(**fill_in(given, tuning.settings(len(input_ids))) if tuning else given)
     stop = StopStrings(jacobi_tokenizer, jacobi_stop) if jacobi_stop else None
     # Named in the signature, it would be taken from `generate`, which then makes another.
     attention_mask = model_kwargs.get("attention_mask")
@@ -213,11 +220,12 @@ def _wrap(model: PreTrainedModel, config: GenerationConfig) -> CausalLM:
     pad_id = config.pad_token_id
     if pad_id is None:
         pad_id = eos_ids[0] if eos_ids else 0  # as generate chooses it
-    wrapped = CausalLM(model.config.model_type, model, None, frozenset(eos_ids), pad_id)
-    if model not in _probed:
+    name = model.name_or_path or model.config.model_type
+    wrapped = CausalLM(name, model, None, frozenset(eos_ids), pad_id)
+    if model not in _known:
         refuse_unsupported(wrapped.name, model)
         probe(wrapped)
-        _probed.add(model)
+        _known[model] = wrapped.tuning
     return wrapped
 
 

@@ -121,17 +121,17 @@ def _load_adapted(
     except ModelError as error:
         raise ModelError(f"{name}: the base of these adapters: {error}") from error
     network = _read(name, lambda: adapters.merged(name, folder, base))
-    wanted = _own_dtype(path) if dtype == "auto" else getattr(torch, dtype)
+    wanted = own_dtype(path) if dtype == "auto" else getattr(torch, dtype)
     has_tokenizer = (folder / "tokenizer.json").is_file()
     tokenizer = _load_tokenizer(str(folder), options) if has_tokenizer else base.tokenizer
     return wrap(name, network.to(device, wanted).eval(), tokenizer)
 
 
-def _own_dtype(name: str) -> torch.dtype:
+def own_dtype(name: str) -> torch.dtype:
     """Give the type in which a checkpoint is stored; of adapters, the one of their base."""
     path = Path(BUNDLED.get(name, name))
     if adapters.is_adapter(path):
-        return _own_dtype(adapters.read_base(name, path).model)
+        return own_dtype(adapters.read_base(name, path).model)
     return AutoConfig.from_pretrained(str(path)).dtype or torch.float32
 
 

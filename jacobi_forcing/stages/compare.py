@@ -9,6 +9,7 @@ from rich.console import Console
 from jacobi_forcing.config import CompareConfig
 from jacobi_forcing.data.files import read_json, refuse_folder
 from jacobi_forcing.drawing.comparison import Line, table, write_comparison_page
+from jacobi_forcing.drawing.evaluation import engine_of
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.evaluation import SUMMARY
 
@@ -27,14 +28,17 @@ def run(config: CompareConfig) -> list[Line]:
     first, *others = summaries
     for name in others:
         _check_same(first, summaries[first], name, summaries[name])
-    models = Counter(summary["model"] for summary in summaries.values())
+    models = Counter((one["model"], engine_of(one)) for one in summaries.values())
     lines = [
         Line(
             # Several evaluations of one model are told apart by where they lie.
-            summary["model"] if models[summary["model"]] == 1 else f"{summary['model']} ({name})",
+            summary["model"]
+            if models[summary["model"], engine_of(summary)] == 1
+            else f"{summary['model']} ({name})",
             decoder,
             figures,
             _machine(summary),
+            engine_of(summary),
         )
         for name, summary in summaries.items()
         for decoder, figures in summary["decoders"].items()

@@ -4,16 +4,18 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
-from jacobi_forcing.config import DecoderConfig, EvaluateConfig
+from jacobi_forcing.config import EvaluateConfig
 from jacobi_forcing.data.files import refuse_file, write_json
 from jacobi_forcing.data.record import claim, run_record
 from jacobi_forcing.data.trajectories import tokenizer_fingerprint
-from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, take_turns
+from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Run, in_turns, take_turns
 from jacobi_forcing.drawing.evaluation import table, write_evaluation_page
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.evaluation import PAGE, SUMMARY
@@ -21,9 +23,13 @@ from jacobi_forcing.evaluation.answers import Answers, record
 from jacobi_forcing.evaluation.summary import against, summarize
 from jacobi_forcing.evaluation.tasks import Item, PublishedTask, Task, read_problem_task
 from jacobi_forcing.evaluation.texts import TextTask
+from jacobi_forcing.integrations.outside import generate, vllm
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.loading import own_dtype
 from jacobi_forcing.progress import progress_bar
 from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
+
+Turn = tuple[range, list[list[Run]]]  # problems' indices, and per decoder their runs
 
 ORIGINAL = "original"  # what answers are called that the original's AR gave
 FREE = ("out", "limit")  # settings that may change while the work goes on
@@ -38,28 +44,33 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         JacobiForcingError: Bad settings or problems, or a model that cannot be loaded.
     """
     refuse_file(config.out, "--out")
+    config.refuse_idle()
+    if config.engine == "vllm":
+        vllm.require()
     task = read_task(config)
     if isinstance(task, PublishedTask) and "max_new_tokens" not in config.given:
         config = config.changed(max_new_tokens=task.max_new_tokens)
-    model = open_model(config)
+    model = _open(config)
     original = _original(config, model)
-    config = tuned(config, model)
-    check_block_size(config, model)
+    if config.engine == "jacobi":
+        config = tuned(config, model)
+    if config.engine != "transformers":
+        check_block_size(config, model)
     items = task.items(model, original)
+    assistant = _assistant(config, model, items)
     out = Path(config.out) if config.out else None
     if out is not None:
-        weights = {"weights": model.weights_fingerprint()}
-        weights |= {"original_weights": original.weights_fingerprint()} if original else {}
+        opened = {"weights": model, "original_weights": original, "assistant_weights": assistant}
+        weights = {name: one.weights_fingerprint() for name, one in opened.items() if one}
         claim(out, asdict(config) | weights, free=FREE)
-    decoders = {one.strategy: one for one in [AUTOREGRESSIVE, *config.decoders]}
     rival = original if task.has_rival else None
-    names = [*decoders, *([] if rival is None else [ORIGINAL])]
+    names = [*config.measured, *([] if rival is None else [ORIGINAL])]
     answers = Answers(out, items, names)
     with progress_bar("evaluate", len(items) - len(answers.records)) as bar:
-        for new in _answers(config, task, items, len(answers.records), model, decoders, rival):
+        for new in _answers(config, task, items, len(answers.records), model, rival, assistant):
             answers.add(new)
             bar.advance()
-    summary = _summary(config, task, items, answers.records, list(decoders), rival is not None)
+    summary = _summary(config, task, items, answers.records, rival is not None)
     if out is not None:
         write_json(out / SUMMARY, summary)
         write_evaluation_page(out / PAGE, summary, answers.records)
@@ -72,11 +83,21 @@ def read_task(config: EvaluateConfig) -> Task:
     return TextTask(config) if config.num_texts else read_problem_task(config)
 
 
+def _open(config: EvaluateConfig) -> CausalLM:
+    """Open the model; beside vLLM, which loads weights of its own, on the CPU."""
+    if config.engine != "vllm":
+        return open_model(config)
+    dtype = config.dtype
+    if dtype == "auto" and torch.cuda.is_available():  # where vLLM will run
+        dtype = str(own_dtype(config.model)).removeprefix("torch.")
+    return open_model(replace(config, device="cpu", dtype=dtype))
+
+
 def _original(config: EvaluateConfig, model: CausalLM) -> CausalLM | None:
     """Open the model that answers are compared with, its weights as they are."""
     if not config.original:
         return None
-    original = open_model(replace(config, model=config.original, quantize=""))
+    original = _open(replace(config, model=config.original, quantize=""))
     if tokenizer_fingerprint(original.tokenizer) != tokenizer_fingerprint(model.tokenizer):
         raise ConfigError(
             f"--original {config.original} has another tokenizer than {config.model}, so it cannot "
@@ -85,28 +106,37 @@ def _original(config: EvaluateConfig, model: CausalLM) -> CausalLM | None:
     return original
 
 
+def _assistant(config: EvaluateConfig, model: CausalLM, items: Sequence[Item]) -> CausalLM | None:
+    """Open the model that drafts for assisted decoding."""
+    if not config.assistant:
+        return None
+    assistant = open_model(replace(config, model=config.assistant, quantize=""))
+    longest = max(len(item.prompt_ids) for item in items) + config.max_new_tokens
+    generate.check_assistant(model, assistant, longest)
+    return assistant
+
+
 def _answers(
     config: EvaluateConfig,
     task: Task,
     items: Sequence[Item],
     first: int,
     model: CausalLM,
-    decoders: dict[str, DecoderConfig],
     rival: CausalLM | None,
+    assistant: CausalLM | None,
 ) -> Iterator[dict[str, Any]]:
     """Answer the problems from `first` on, a few at a time, judge them, and describe each."""
-    settings = {
-        "max_new_tokens": config.max_new_tokens,
-        "seed": config.seed,
-        "batch_size": config.batch_size,
-        "stop": task.stop,
-        "first": first,
-    }
-    prompts, names = [item.prompt_ids for item in items], list(decoders)
-    turns = take_turns(model, prompts, list(decoders.values()), **settings)
+    if first == len(items):  # no engine is started for nothing
+        return
+    prompts, names = [item.prompt_ids for item in items], config.measured
+
+    def turns_of(asked: CausalLM, strategies: Sequence[str]) -> Iterator[Turn]:
+        return _turns(config, asked, strategies, prompts, task.stop, first, assistant)
+
+    turns = turns_of(model, names)
     if rival is not None:
-        names.append(ORIGINAL)
-        others = take_turns(rival, prompts, [AUTOREGRESSIVE], **settings)
+        names = [*names, ORIGINAL]
+        others = turns_of(rival, [AUTOREGRESSIVE.strategy])
         turns = ((group, [*own, *next(others)[1]]) for group, own in turns)
     decode = model.tokenizer.decode
     for group, runs in turns:
@@ -122,16 +152,48 @@ def _answers(
             yield record(items[index], found)
 
 
+def _turns(
+    config: EvaluateConfig,
+    model: CausalLM,
+    strategies: Sequence[str],
+    prompts: Sequence[list[int]],
+    stop: Sequence[str],
+    first: int,
+    assistant: CausalLM | None,
+) -> Iterator[Turn]:
+    """Decode the prompts from `first` on in turns, with the engine that is asked for."""
+    common = {"max_new_tokens": config.max_new_tokens, "stop": stop}
+    if config.engine == "jacobi":
+        every = {one.strategy: one for one in [AUTOREGRESSIVE, *config.decoders]}
+        common |= {"seed": config.seed, "batch_size": config.batch_size, "first": first}
+        return take_turns(model, prompts, [every[name] for name in strategies], **common)
+    if config.engine == "transformers":
+        ways = generate.ways(model, strategies, prompts, assistant=assistant, **common)
+    else:
+        ways = vllm.ways(
+            model,
+            strategies,
+            prompts,
+            batch_size=config.batch_size,
+            block_size=config.block_size,
+            seed=config.seed,
+            num_threads=config.threads or torch.get_num_threads(),
+            trust_remote_code=config.trust_remote_code,
+            num_engines=len(config.measured) + bool(config.original),
+            **common,
+        )
+    return in_turns(ways, len(prompts), batch_size=config.batch_size, first=first)
+
+
 def _summary(
     config: EvaluateConfig,
     task: Task,
     items: Sequence[Item],
     records: Sequence[dict[str, Any]],
-    names: Sequence[str],
     has_rival: bool,
 ) -> dict[str, Any]:
     """Sum up; figures of the first decoder beside AR stand at the top too."""
-    found = {}
+    found, names = {}, config.measured
     for name in names:
         found[name] = summarize(records, name, AUTOREGRESSIVE.strategy)
         if has_rival:
@@ -142,8 +204,10 @@ def _summary(
         "model": config.model,
         "problems": config.problems,
         "problem_set": sha256(keys.encode()).hexdigest()[:16],
+        "engine": config.engine,
+        "engine_version": _version(config.engine),
         "strategy": first,
-        "block_size": config.block_size,
+        **({} if config.engine == "transformers" else {"block_size": config.block_size}),
         "num_problems": len(records),
         **task.facts,
         **task.worth(records, first),
@@ -152,6 +216,12 @@ def _summary(
         "prefill": "counted as a forward, and inside the seconds",
         **run_record(config),
     }
+
+
+def _version(engine: str) -> str:
+    """Give the version of what decoded."""
+    package = "jacobi_forcing" if engine == "jacobi" else engine
+    return import_module(package).__version__  # vLLM for CPUs is distributed by another name
 
 
 def worth_of(summary: dict[str, Any]) -> str:
