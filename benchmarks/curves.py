@@ -1,4 +1,4 @@
-"""Draw the curves of `results/stories.json` and `results/batch_speed.json` into docs/.
+"""Draw the curves of results (`stories`, `batch_speed`, `miniature`) into docs/.
 
 pip install matplotlib && python benchmarks/curves.py
 """
@@ -6,6 +6,7 @@ pip install matplotlib && python benchmarks/curves.py
 import json
 from pathlib import Path
 
+import paper
 from matplotlib import pyplot
 
 ROOT = Path(__file__).parent.parent
@@ -83,6 +84,45 @@ def batch() -> None:
     figure.savefig(ROOT / "docs/batch.png", dpi=110)
 
 
+def miniature() -> None:
+    """Draw tokens per forward over the block size, and what a wider forward costs."""
+    result = json.loads((ROOT / "benchmarks/results/miniature.json").read_text())
+    at = paper.Figures(result)
+    figure, (speed, cost) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    sizes = (8, 16, 32, 64)
+    kinds = {
+        "plain Jacobi": lambda n: at.plain("jacobi", n),
+        "running window": lambda n: at.plain("window", n),
+        "multi-block, recycling": at.recycling,
+    }
+    for name, values in kinds.items():
+        found = [paper.over_seeds(values(n)) for n in sizes]
+        means, halves = [one.mean for one in found], [one.half for one in found]
+        speed.errorbar(sizes, means, halves, marker="o", capsize=3, label=name)
+    speed.set_xlabel("block size n")
+    speed.set_ylabel("tokens per forward (tiny-forced)")
+    speed.legend()
+    widths = [row["width"] for row in at.widths]
+    middle = [row["cost"] for row in at.widths]
+    spread = [
+        [row["cost"] - row["low"] for row in at.widths],
+        [row["high"] - row["cost"] for row in at.widths],
+    ]
+    cost.errorbar(widths, middle, spread, marker="o", capsize=3, label="two CPU cores")
+    cost.plot([1, 256], [1, 1], color="grey", linestyle=":", label="the paper, H200 and B200")
+    cost.set_xlabel("tokens in a forward")
+    cost.set_ylabel("times the cost of one")
+    cost.set_yscale("log", base=2)
+    cost.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    cost.legend()
+    for axes in (speed, cost):
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda size, _: f"{size:g}")
+        axes.grid(alpha=0.3)
+    figure.savefig(ROOT / "docs/miniature.png", dpi=110)
+
+
 if __name__ == "__main__":
     stories()
     batch()
+    miniature()

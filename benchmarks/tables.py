@@ -12,11 +12,16 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import paper
+
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("experiments", "architectures", "serving", "evaluation")),
+    *(
+        f"docs/{name}.md"
+        for name in ("experiments", "architectures", "serving", "evaluation", "miniature")
+    ),
 )
 
 
@@ -218,29 +223,39 @@ def pack_speed() -> str:
 
 
 def ablation(name: str = "ablation") -> str:
-    """Masks, schedules, AR weights, windows and teachers on one budget."""
+    """Masks, schedules, AR weights, windows and teachers on one budget, over seeds."""
     result = read(name)
     before = result["rows"][0]["before"]
     has_answers = "accuracy" in before
+    trained: dict[str, list[dict]] = {}
+    for row in result["rows"]:
+        trained.setdefault(row["setting"], []).append(row["after"])
 
-    def line(setting: str, found: dict) -> list[str]:
-        cells = [setting, f"{found['tokens_per_forward']:.3f}"]
+    def line(setting: str, found: list[dict]) -> list[str]:
+        def mean(key: str, form: str, scale: float = 1.0) -> str:
+            values = [one[key] * scale for one in found]
+            if len(values) == 1:
+                return f"{values[0]:{form}}"
+            return paper.over_seeds(values).text(form)
+
+        cells = [setting, mean("tokens_per_forward", ".3f")]
         if has_answers:
-            return [*cells, f"{found['accuracy']:.1%}", f"{found['drift']:.3f}"]
-        nll = f"{found['nll']:.3f} ({found['nll'] / before['nll'] - 1:+.1%})"
-        return [*cells, nll, f"{found['distinct_8grams']:.1%}"]
+            return [*cells, mean("accuracy", ".1f", 100), mean("drift", ".3f")]
+        return [*cells, mean("nll", ".3f"), mean("distinct_8grams", ".1f", 100)]
 
-    rows = [line("before training", before)]
-    rows += [line(row["setting"], row["after"]) for row in result["rows"]]
+    rows = [line("before training", [before])]
+    rows += [line(*one) for one in trained.items()]
     header = ["setting", "tokens per forward (window)"]
-    header += ["accuracy", "drift"] if has_answers else ["NLL under the original"]
-    header += [] if has_answers else ["distinct 8-grams"]
+    header += ["accuracy, %", "drift"] if has_answers else ["NLL under the original"]
+    header += [] if has_answers else ["distinct 8-grams, %"]
     used = result["settings"]
+    count = max(map(len, trained.values()))
+    seeds = f"; mean and 95 % interval over {count} seeds" if count > 1 else ""
     note = (
         f"{Path(result['model']).name}, {used['max_steps']} steps of {used['batch_size']} "
         f"sequences each, learning rate {used['learning_rate']}, block size "
         f"{used['block_size']}, prompts {used['prompts']}, measured on "
-        f"{used['eval_prompts'].rpartition(':')[2]} prompts. Source: "
+        f"{used['eval_prompts'].rpartition(':')[2]} prompts{seeds}. Source: "
     )
     return markdown(header, rows) + "\n\n" + note + source(result, name)
 
@@ -664,6 +679,57 @@ def serve_soak() -> str:
     return markdown(header, rows) + "\n\n" + note + "Source: " + source(result, "serve_soak")
 
 
+def _miniature(table: tuple[list[str], list[list[str]]], name: str, note: str) -> str:
+    """Lay out a table of docs/miniature.md."""
+    return markdown(*table) + f"\n\n{note} Source: " + source(read(name), name)
+
+
+def miniature_decoding() -> str:
+    """What the paper says about decoding, and what we find."""
+    result = read("miniature")
+    note = (
+        f"tiny-base and tiny-forced, {result['problems']} held-out problems for each of "
+        f"{result['seeds']} seeds; ± is half a 95 % interval over the seeds."
+    )
+    table = paper.claims_table(paper.decoding_claims(result))
+    return _miniature(table, "miniature", note)
+
+
+def miniature_training() -> str:
+    """What the paper says about training, and what we find."""
+    table = paper.claims_table(paper.training_claims(read))
+    used = read("ablation_seeds")["settings"]
+    note = (
+        f"TinyStories 260K, {used['max_steps']} steps, {used['seeds']} seeds ([the trainings]"
+        "(experiments.md#2026-11-22--mask-and-schedule-over-three-seeds)); the second round: the "
+        "bundled pair's records."
+    )
+    return _miniature(table, "ablation_seeds", note)
+
+
+def miniature_speed() -> str:
+    """What the paper says about seconds, and what we find."""
+    table = paper.claims_table(paper.speed_claims(read, read("miniature")))
+    return _miniature(table, "miniature", "Speed-ups: the results table and the compiled engine's.")
+
+
+def miniature_sizes() -> str:
+    """Tokens per forward by block size and decoder."""
+    return _miniature(paper.sizes_table(read("miniature")), "miniature", "tiny-forced.")
+
+
+def miniature_settings() -> str:
+    """Tokens per forward by setting of multi-block decoding."""
+    table = paper.settings_table(read("miniature"))
+    return _miniature(table, "miniature", "tiny-forced, n = 32, else K = 2, r = 0.85, pool 4.")
+
+
+def miniature_widths() -> str:
+    """What a wider forward costs."""
+    note = "tiny-forced behind 128 tokens; medians and quartiles of turns."
+    return _miniature(paper.widths_table(read("miniature")), "miniature", note)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -695,6 +761,12 @@ TABLES: dict[str, Callable[[], str]] = {
         serve_throughput,
         serve_soak,
         scoring,
+        miniature_decoding,
+        miniature_training,
+        miniature_speed,
+        miniature_sizes,
+        miniature_settings,
+        miniature_widths,
     )
 }
 TABLES["multiblock_stories"] = lambda: multiblock("multiblock_stories")
@@ -704,6 +776,7 @@ TABLES["average_members"] = lambda: average(
 )
 TABLES["members_seeds"] = lambda: members_seeds()
 TABLES["loss_stories"] = lambda: ablation("loss_stories")
+TABLES["ablation_seeds"] = lambda: ablation("ablation_seeds")
 
 
 def filled(text: str) -> str:
