@@ -277,7 +277,7 @@ def speed_claims(read: Callable[[str], dict], result: dict) -> list[Claim]:
         Claim(
             "tokens in a forward are free up to a point",
             "128 on an A100, 256 on H200 and B200 (appendix D)",
-            f"up to {free} on two CPU cores (at most 1.1 times one token's cost); 16 cost "
+            f"up to {free} on a CPU (at most 1.1 times one token's cost); 16 cost "
             f"{widths[16]['cost']:.1f}, 64 cost {widths[64]['cost']:.1f}, 256 cost "
             f"{widths[256]['cost']:.1f} times as much",
             AGREES if free >= 128 else DISAGREES,

@@ -393,7 +393,8 @@ def test_a_client_that_leaves_frees_its_row(model):
             "seed": 1,
         }
         with httpx.stream("POST", f"{url}/v1/completions", json=body | {"stream": True}) as reply:
-            next(reply.iter_lines())
+            lines = reply.iter_lines()  # kept: the connection ends with it
+            next(lines)
             assert service.engine.load.running == 1
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{url}/v1/completions", json=body, timeout=0.2)
