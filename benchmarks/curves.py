@@ -108,7 +108,7 @@ def miniature() -> None:
         [row["cost"] - row["low"] for row in at.widths],
         [row["high"] - row["cost"] for row in at.widths],
     ]
-    cost.errorbar(widths, middle, spread, marker="o", capsize=3, label="two CPU cores")
+    cost.errorbar(widths, middle, spread, marker="o", capsize=3, label="one thread of a CPU")
     cost.plot([1, 256], [1, 1], color="grey", linestyle=":", label="the paper, H200 and B200")
     cost.set_xlabel("tokens in a forward")
     cost.set_ylabel("times the cost of one")
