@@ -70,10 +70,17 @@ class Figures:
         """Give tokens per forward without recycling."""
         return self.by_seed(model, strategy=strategy, block_size=size, pool_size=0)
 
-    def recycling(self, size: int, blocks: int = 2, ratio: float = 0.85, pool: int = 4):
-        """Give tokens per forward of multi-block decoding with recycling."""
+    def recycling(
+        self,
+        size: int,
+        blocks: int = 2,
+        ratio: float = 0.85,
+        pool: int = 4,
+        figure: str = "tokens_per_forward",
+    ) -> list[float]:
+        """Give a figure of multi-block decoding with recycling."""
         same = {"block_size": size, "max_blocks": blocks, "spawn_ratio": ratio, "pool_size": pool}
-        return self.by_seed(strategy="multiblock", **same)
+        return self.by_seed(figure=figure, strategy="multiblock", **same)
 
 
 def gain(ours: Sequence[float], over: Sequence[float]) -> Interval:
@@ -317,9 +324,11 @@ def settings_table(result: dict) -> tuple[list[str], list[list[str]]]:
         cells = []
         for change in values:
             (value,) = change.values()
-            cells.append(f"{value:g}: {over_seeds(at.recycling(32, **change)).text()}")
+            speed = over_seeds(at.recycling(32, **change)).text()
+            guesses = at.recycling(32, **change, figure="guesses_per_forward")
+            cells.append(f"{value:g}: {speed} ({statistics.mean(guesses):.0f})")
         rows.append([name, "; ".join(cells)])
-    return ["changed", "tokens per forward"], rows
+    return ["changed", "tokens per forward (guesses in a forward)"], rows
 
 
 def widths_table(result: dict) -> tuple[list[str], list[list[str]]]:
