@@ -231,6 +231,9 @@ def ablation(name: str = "ablation") -> str:
     for row in result["rows"]:
         trained.setdefault(row["setting"], []).append(row["after"])
 
+    start = next(iter(trained.values()))
+    count = max(map(len, trained.values()))
+
     def line(setting: str, found: list[dict]) -> list[str]:
         def mean(key: str, form: str, scale: float = 1.0) -> str:
             values = [one[key] * scale for one in found]
@@ -238,7 +241,18 @@ def ablation(name: str = "ablation") -> str:
                 return f"{values[0]:{form}}"
             return paper.over_seeds(values).text(form)
 
+        def against(key: str) -> tuple[list[float], list[float]]:
+            return [one[key] for one in found], [one[key] for one in start]
+
         cells = [setting, mean("tokens_per_forward", ".3f")]
+        if count > 1 and found in (start, [before]):
+            cells += ["", ""]
+        elif count > 1:
+            drifts = [mine - first for mine, first in zip(*against("drift"), strict=True)]
+            cells += [
+                f"{paper.gain(*against('tokens_per_forward')).text('+.1f', 100)} %",
+                paper.over_seeds(drifts).text("+.3f"),
+            ]
         if has_answers:
             return [*cells, mean("accuracy", ".1f", 100), mean("drift", ".3f")]
         return [*cells, mean("nll", ".3f"), mean("distinct_8grams", ".1f", 100)]
@@ -246,10 +260,10 @@ def ablation(name: str = "ablation") -> str:
     rows = [line("before training", [before])]
     rows += [line(*one) for one in trained.items()]
     header = ["setting", "tokens per forward (window)"]
+    header += ["against the first, by seed", "drift against the first, nats"] if count > 1 else []
     header += ["accuracy, %", "drift"] if has_answers else ["NLL under the original"]
     header += [] if has_answers else ["distinct 8-grams, %"]
     used = result["settings"]
-    count = max(map(len, trained.values()))
     seeds = f"; mean and 95 % interval over {count} seeds" if count > 1 else ""
     note = (
         f"{Path(result['model']).name}, {used['max_steps']} steps of {used['batch_size']} "
@@ -711,7 +725,8 @@ def miniature_training() -> str:
 def miniature_speed() -> str:
     """What the paper says about seconds, and what we find."""
     table = paper.claims_table(paper.speed_claims(read, read("miniature")))
-    return _miniature(table, "miniature", "Speed-ups: the results table and the compiled engine's.")
+    note = "Speed-ups: `ladder.json`, and `compiled.json`, which is of the first pair."
+    return _miniature(table, "miniature", note)
 
 
 def miniature_sizes() -> str:
@@ -777,6 +792,7 @@ TABLES["average_members"] = lambda: average(
 )
 TABLES["members_seeds"] = lambda: members_seeds()
 TABLES["loss_stories"] = lambda: ablation("loss_stories")
+TABLES["loss_stories_once"] = lambda: ablation("loss_stories_once")
 TABLES["ablation_seeds"] = lambda: ablation("ablation_seeds")
 
 

@@ -130,7 +130,9 @@ def generate(
         "noise": noise,
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    DecoderConfig(**given)  # a mistake is told of before anything is decoded
+    wrapped = _wrap(model, config)
+    tuning = _known[model]
+    decoder = DecoderConfig(**fill_in(given, tuning.settings(len(input_ids))) if tuning else given)
     if jacobi_streamer is not None:
         streamer = jacobi_streamer
         streamer.put(input_ids.cpu())
@@ -142,9 +144,6 @@ def generate(
         not jacobi_stop or jacobi_tokenizer is not None,
         "jacobi_stop needs jacobi_tokenizer, to know what tokens say.",
     )
-    wrapped = _wrap(model, config)
-    tuning = _known[model]
-    decoder = DecoderConfig(**fill_in(given, tuning.settings(len(input_ids))) if tuning else given)
     stop = StopStrings(jacobi_tokenizer, jacobi_stop) if jacobi_stop else None
     # Named in the signature, it would be taken from `generate`, which then makes another.
     attention_mask = model_kwargs.get("attention_mask")
