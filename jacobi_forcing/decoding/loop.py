@@ -4,6 +4,7 @@ The only place that calls a model to decode. Whatever the strategy, the tokens a
 choices: a guess is kept only where it equals the choice behind a text already kept.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -15,6 +16,7 @@ from jacobi_forcing.config import DecoderConfig, check
 from jacobi_forcing.decoding.draft import Draft, Settled, chain, settle
 from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.gumbel import likeliest
+from jacobi_forcing.decoding.overlap import Overlap, Ticket, common_kind
 from jacobi_forcing.decoding.request import Request, Row
 from jacobi_forcing.decoding.sampling import NOTHING, Asked, Sampler, choose
 from jacobi_forcing.decoding.stops import StopStrings
@@ -25,6 +27,8 @@ from jacobi_forcing.models import CausalLM, make_forward
 from jacobi_forcing.models.prefixes import PrefixStore
 
 Event = Forward | Finished
+
+logger = logging.getLogger(__name__)
 
 
 class DecodingLoop:
@@ -44,6 +48,8 @@ class DecodingLoop:
             times the text before it. All pieces count as one forward, as for AR.
         prefix_tokens: Keep so many tokens of finished texts, for prompts that begin like one
             (`models.prefixes`).
+        overlaps: Launch the next forward before the host has read the last one's choices, as long
+            as nobody joins or leaves (`decoding.overlap`); by default on a GPU.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class DecodingLoop:
         width: Width | None = None,
         prefill_tokens: int = 1024,
         prefix_tokens: int = 0,
+        overlaps: bool | None = None,
     ):
         self.model = model
         self.prefill_tokens = prefill_tokens
@@ -65,6 +72,9 @@ class DecodingLoop:
         self.width = width or FullWidth()
         self.forward = make_forward(model, batch_size, self.max_tokens + branch_tokens)
         self.prefixes = PrefixStore(self.forward.cache, prefix_tokens)
+        self.overlaps = model.device.type == "cuda" if overlaps is None else overlaps
+        self._overlap: Overlap | None = None
+        self._stayed: list[Row] = []  # those who were there after the last step
         self.blamed: int | None = None  # the request whose own code made the last step raise
         self._active: list[Row] = []  # rows 0, 1, ... of the cache
         self._arrived: list[Row] = []  # not yet prefilled
@@ -179,6 +189,9 @@ class DecodingLoop:
     def _step(self, events: list[Event]) -> None:
         events += [_finished(row) for row in self._active + self._arrived if row.end]
         self._arrived = [row for row in self._arrived if not row.end]
+        if self._overlap is not None:
+            events += self._overlapped_step(self._overlap)
+            return
         self._compact()
         # Arrivals are prefilled apart: beside them, running rows would be padded to their width.
         num_running = len(self._active)
@@ -195,6 +208,73 @@ class DecodingLoop:
             num_tokens = sum(len(event.accepted) for event in settled if isinstance(event, Forward))
             self.width.observe(num_running, limit, num_tokens, time.perf_counter() - start)
             events += settled
+        self._begin_overlap()
+
+    def _begin_overlap(self) -> None:
+        """Launch a forward for the next step to read, where the same rows go on."""
+        rows = self._active
+        same = rows == self._stayed and not any(row.end for row in rows)
+        self._stayed = list(rows)
+        kind = common_kind(rows) if self.overlaps and same and not self._arrived else None
+        if kind is not None:
+            self._overlap, self._since = Overlap(self.forward, rows, kind), time.perf_counter()
+            self._overlap.launch(self.width.limit(len(rows)))
+
+    def _overlapped_step(self, overlap: Overlap) -> Iterator[Event]:
+        """Commit the forward under way, while the next one runs.
+
+        Once somebody joins or leaves, the forwards under way are the last of this kind.
+        """
+        num_rows, is_last = len(self._active), False
+        try:
+            while not is_last:
+                ticket = overlap.ticket
+                is_last = bool(self._arrived) or any(row.end for row in self._active)
+                if not is_last:
+                    overlap.launch(self.width.limit(num_rows))
+                settled = self._read(ticket)
+                if self._overlap is None:  # given up: the next step reads all texts
+                    return
+                self._since, begun = time.perf_counter(), self._since
+                num_tokens = sum(len(one.accepted) for one in settled if isinstance(one, Forward))
+                self.width.observe(num_rows, ticket.limit, num_tokens, self._since - begun)
+                yield from settled
+                if not is_last and not any(row.end for row in self._active):
+                    return  # the next step reads what runs now
+            overlap.leave()
+            self._overlap, self._stayed = None, []
+        except BaseException:
+            self._read_again()
+            raise
+
+    def _read(self, ticket: Ticket) -> list[Event]:
+        """Commit what a forward settled for the rows that were not at their end before it."""
+        answers = ticket.read()
+        rows, chosen = [], []
+        for row, (asked, choices) in zip(self._active, answers, strict=True):
+            if row.end:
+                continue
+            limit = min(ticket.limit, row.budget - 1)
+            row.draft = row.strategy.propose(row.ids, row.offset, limit)
+            if not _is_same(row.draft, asked):
+                logger.warning("the device drafted something else than the host: read again")
+                self._read_again()
+                return []
+            rows.append(row)
+            chosen.append(choices)
+        every = self._settle(rows, chosen)
+        return [
+            event
+            for row, (settled, end) in zip(rows, every, strict=True)
+            for event in self._commit(row, settled, end, None)
+        ]
+
+    def _read_again(self) -> None:
+        """Give up the forwards under way, and what the cache holds: all texts are read anew."""
+        self._overlap, self._stayed = None, []
+        for place, row in enumerate(self._active):
+            row.pending = list(row.ids)
+            self.forward.lengths[place] = 0
 
     def _read_piece(self) -> None:
         """Bring a piece of a long prompt into the cache: into its last row, free until all joined.
@@ -237,12 +317,8 @@ class DecodingLoop:
             max(len(row.draft.tokens) for row in rows) + 1,
             [row.branches for row in rows],
         )
-        chosen = self._choose(rows, logits)
-        every = [settle(row.draft, choices) for row, choices in zip(rows, chosen, strict=True)]
-        # Stop rules are others' code: what they raise finds all rows as they were.
-        ends = [self._end(row, settled.tokens) for row, settled in zip(rows, every, strict=True)]
-        self.blamed = None
-        for number, (row, settled, end) in enumerate(zip(rows, every, ends, strict=True)):
+        every = self._settle(rows, self._choose(rows, logits))
+        for number, (row, (settled, end)) in enumerate(zip(rows, every, strict=True)):
             # Of the right guesses, the trunk's lie where they belong, those of branches do not.
             # Everything else of the draft stays behind the row's length, to be written over.
             num_in_place = sum(node == depth for depth, node in enumerate(settled.path))
@@ -288,6 +364,18 @@ class DecodingLoop:
             raise
         for number, found in zip(asked, drawn, strict=True):
             choices[number, -len(found) :] = found
+
+    def _settle(
+        self, rows: list[Row], chosen: list[list[int]]
+    ) -> list[tuple[Settled, tuple[int, str]]]:
+        """Follow the choices through the rows' drafts, and look for ends; changes nothing.
+
+        Stop rules are others' code: what they raise finds all rows as they were.
+        """
+        every = [settle(row.draft, choices) for row, choices in zip(rows, chosen, strict=True)]
+        ends = [self._end(row, settled.tokens) for row, settled in zip(rows, every, strict=True)]
+        self.blamed = None
+        return list(zip(every, ends, strict=True))
 
     def _end(self, row: Row, accepted: list[int]) -> tuple[int, str]:
         """Say how many of the accepted tokens are part of the answer, and why it ends, if it does.
@@ -352,6 +440,11 @@ class DecodingLoop:
         lengths[len(active) :] = [0] * (len(lengths) - len(active))
 
 
+def _is_same(one: Draft, other: Draft) -> bool:
+    """Whether two drafts ask the same, whatever their sources."""
+    return one[:3] == other[:3]
+
+
 def _finished(row: Row) -> Finished:
     return Finished(row.request.index, row.answer, row.end, row.num_forwards)
 
@@ -384,6 +477,7 @@ def decode(
     max_tokens: int | None = None,
     branch_tokens: int = DecoderConfig.branch_tokens,
     width: Width | None = None,
+    overlaps: bool | None = None,
 ) -> Iterator[Event]:
     """Decode requests, `batch_size` at a time, and yield what every forward settled.
 
@@ -395,6 +489,7 @@ def decode(
         max_tokens: See DecodingLoop.
         branch_tokens: See DecodingLoop.
         width: See DecodingLoop.
+        overlaps: See DecodingLoop.
 
     Raises:
         DataError: See DecodingLoop.add.
@@ -405,6 +500,7 @@ def decode(
         max_tokens=max_tokens,
         branch_tokens=branch_tokens,
         width=width,
+        overlaps=overlaps,
     )
     waiting = iter(requests)
     while True:

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+MOST_CANDIDATES = 16  # of a text that are looked at: nearly always, few of them bring anything new
+
 
 class Pool(Protocol):
     """Remembers token sequences and finds continuations in them."""
@@ -28,6 +30,7 @@ class StatePool:
     """
 
     def __init__(self, num_states: int):
+        self.num_states = num_states
         self.states: deque[list[int]] = deque(maxlen=num_states)
 
     def candidates(self, text: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -37,7 +40,7 @@ class StatePool:
             for place in range(len(state) - 1):
                 if state[place] == text[-1]:
                     found.append((-_agreement(state, place, text), age, place, state))
-        for _, _, place, state in sorted(found):
+        for _, _, place, state in sorted(found)[:MOST_CANDIDATES]:
             yield state[place + 1 :]
 
     def observe(self, state: Sequence[int]) -> None:

@@ -31,6 +31,15 @@ _AT_ONCE = 1 << 22  # logits of requests that are drawn together: 16 MiB
 NOTHING = -1  # the choice where every token is forbidden; no draft holds it
 
 
+class Law(NamedTuple):
+    """How scores become probabilities; the fields are those of `SamplingConfig`."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling(SamplingConfig):
     """How one request's tokens are chosen: what a command line can say, and what only code can.
@@ -58,6 +67,11 @@ class Sampling(SamplingConfig):
         """Whether a choice is the argmax of the model's own logits."""
         same = {"seed": self.seed, "top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}
         return self == Sampling(**same)
+
+    @property
+    def law(self) -> Law:
+        """How scores become probabilities."""
+        return Law(self.temperature, self.top_k, self.top_p, self.min_p)
 
 
 GREEDY = Sampling()
@@ -148,15 +162,13 @@ def choose(every: Sequence[Asked]) -> list[Tensor]:
     Returns:
         Per request, [N + 1] long; NOTHING where every token is forbidden.
     """
-    alike: dict[tuple, list[int]] = {}
+    alike: dict[Law, list[int]] = {}
     for number, asked in enumerate(every):
-        used = asked.sampler.settings
-        law = (used.temperature, used.top_k, used.top_p, used.min_p)
-        alike.setdefault(law, []).append(number)
+        alike.setdefault(asked.sampler.settings.law, []).append(number)
     found = {}
     for law, numbers in alike.items():
         for some in _lots(every, numbers):
-            ids = _draw([every[number] for number in some], *law)
+            ids = _draw([every[number] for number in some], law)
             found |= zip(some, ids.split([len(every[n].logits) for n in some]), strict=True)
     return [found[number] for number in range(len(every))]
 
@@ -174,23 +186,36 @@ def _lots(every: Sequence[Asked], numbers: Sequence[int]) -> Iterator[list[int]]
     yield lot
 
 
-def _draw(
-    every: Sequence[Asked], temperature: float, top_k: int, top_p: float, min_p: float
-) -> Tensor:
-    """Choose for requests that share these settings; [sum of N + 1] long, one behind the other."""
+def _draw(every: Sequence[Asked], law: Law) -> Tensor:
+    """Choose for requests that share a law; [sum of N + 1] long, one behind the other."""
     scores = torch.cat([one.sampler.scores(*one[1:]) for one in every])
-    highest = scores.amax(-1, keepdim=True)
-    nothing = highest[:, 0] == -torch.inf
-    if temperature == 0:
-        return likeliest(scores).masked_fill(nothing, NOTHING)
-    # Off the highest first: else a tiny temperature would make several of them infinite.
-    scores = truncated((scores - highest) / temperature, top_k, top_p, min_p)
     seeds, positions = [], []
     for one in every:
         seeds += [as_long(one.sampler.settings.seed)] * len(one.logits)
         positions += [len(one.text), *(len(one.text) + d + 1 for d in one.draft.depths())]
-    found = draw(scores, torch.tensor(seeds), torch.tensor(positions))
-    return found.masked_fill(nothing, NOTHING)
+    seeds, positions = torch.tensor(seeds), torch.tensor(positions)
+    return draw_alike(scores, law, seeds, positions)
+
+
+def draw_alike(scores: Tensor, law: Law, seeds: Tensor, positions: Tensor) -> Tensor:
+    """Draw tokens of one temperature and truncation.
+
+    Args:
+        scores: [N, V] float, before the temperature.
+        law: Of all of them; at temperature 0 the highest is taken.
+        seeds: [N] long (`gumbel.as_long`).
+        positions: [N] long, places of these tokens in the sequence.
+
+    Returns:
+        [N] long; NOTHING where every token is forbidden.
+    """
+    highest = scores.amax(-1, keepdim=True)
+    nothing = highest[:, 0] == -torch.inf
+    if law.temperature == 0:
+        return likeliest(scores).masked_fill(nothing, NOTHING)
+    # Off the highest first: else a tiny temperature would make several of them infinite.
+    scores = truncated((scores - highest) / law.temperature, law.top_k, law.top_p, law.min_p)
+    return draw(scores, seeds, positions).masked_fill(nothing, NOTHING)
 
 
 def _counts(scores: Tensor, text: Sequence[int], ways: list[list[int]]) -> Tensor:
@@ -252,6 +277,8 @@ def _nucleus_edge(scores: Tensor, top_p: float) -> Tensor:
     do. A row's edge depends on that row only, also where it takes more of them.
     """
     total = scores.logsumexp(-1, keepdim=True)
+    if scores.is_cuda:  # to see whether few suffice would wait for the device
+        return _edge(scores.sort(descending=True).values, total, top_p)[0]
     edge, wide = _edge(scores.topk(min(_FEW, scores.shape[1])).values, total, top_p)
     if scores.shape[1] > _FEW and wide.any():
         ordered = scores[wide].sort(descending=True).values

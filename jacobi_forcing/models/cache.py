@@ -29,7 +29,7 @@ class SlotCache(Cache):
         self.num_slots = num_slots
         self.keys: dict[int, Tensor] = {}  # layer -> [R, H, S + 1, D]
         self.values: dict[int, Tensor] = {}
-        self.place(0, [], torch.empty(0, 0), 0)
+        self.place(0, torch.empty(0, 0), 0)
 
     @property
     def padding_slot(self) -> int:
@@ -41,17 +41,19 @@ class SlotCache(Cache):
         """Bytes allocated so far."""
         return sum(t.nbytes for layers in (self.keys, self.values) for t in layers.values())
 
-    def place(self, first_row: int, starts: Sequence[int], slots: Tensor, num_visible: int) -> None:
+    def place(
+        self, first_row: int, slots: Tensor, num_visible: int, start: int | None = None
+    ) -> None:
         """Say where the next forward writes and how far it reads.
 
         Args:
             first_row: The forward's B rows are first_row .. first_row + B - 1.
-            starts: The slot of each row's first token; the others follow it.
-            slots: [B, Q] long, all of them; those of padding, on the left, are `padding_slot`.
+            slots: [B, Q] long; those of padding are `padding_slot`.
             num_visible: Slots 0 .. num_visible - 1 are handed to attention.
+            start: The first slot, where a single row's tokens lie in neighbouring ones.
         """
-        self._rows = slice(first_row, first_row + len(starts))
-        self._starts = starts
+        self._rows = slice(first_row, first_row + len(slots))
+        self._start = start
         self.slots = slots
         self._num_visible = num_visible
         self._row_index: Tensor | None = None  # [B, 1] long
@@ -70,12 +72,11 @@ class SlotCache(Cache):
 
     def _write(self, stored: Tensor, new: Tensor) -> Tensor:
         rows = stored[self._rows]
-        if len(self._starts) == 1:  # no padding: a plain copy, several times faster
-            start = self._starts[0]
-            rows[:, :, start : start + new.shape[2]] = new
+        if self._start is not None:  # a plain copy, several times faster
+            rows[:, :, self._start : self._start + new.shape[2]] = new
         else:
             if self._row_index is None:
-                self._row_index = torch.arange(len(self._starts), device=new.device)[:, None]
+                self._row_index = torch.arange(len(new), device=new.device)[:, None]
             rows[self._row_index, :, self.slots] = new.transpose(1, 2)
         return rows[:, :, : self._num_visible]
 

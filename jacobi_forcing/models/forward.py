@@ -77,7 +77,7 @@ class RaggedForward:
                 keys[row, first : first + num] = positions[row, -num:]
         for row, tree in trees:
             _branch(tree, starts[row], visible[row])
-        self.cache.place(first_row, starts, slots, num_visible)
+        self.cache.place(first_row, slots, num_visible, starts[0] if len(starts) == 1 else None)
         return self.run(first_row, ids, positions, visible, keys, num_outputs)
 
     def _table(
@@ -100,6 +100,25 @@ class RaggedForward:
         for row, tree in trees:
             positions[row, width - len(tree.positions) :] = np.add(tree.positions, starts[row])
         return torch.from_numpy(table).to(self.device).unbind()
+
+    @torch.inference_mode()
+    def logits_at(
+        self, ids: Tensor, positions: Tensor, slots: Tensor, visible: Tensor, key_positions: Tensor
+    ) -> Tensor:
+        """Run tokens of cache rows 0 .. B - 1 whose places the device alone knows.
+
+        Args:
+            ids: [B, Q] long.
+            positions: [B, Q] long.
+            slots: [B, Q] long, where they go; `cache.padding_slot` for those that do not count.
+            visible: [B, Q, K] bool, which of the first K slots a token may see: one at least.
+            key_positions: [B, K] long, of what lies in the slots.
+
+        Returns:
+            [B, Q, V] logits.
+        """
+        self.cache.place(0, slots, visible.shape[-1])
+        return self.run(0, ids, positions, visible, key_positions, ids.shape[1])
 
     def run(
         self,
