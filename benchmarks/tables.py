@@ -474,6 +474,27 @@ def sampled_problems() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "sampled_problems")
 
 
+def attention() -> str:
+    """What a draft's attention takes, against copying keys."""
+    result = read("attention")
+    contexts = sorted({row["context"] for row in result["rows"]})
+    cells = {(row["heads"], row["width"], row["context"]): row for row in result["rows"]}
+    rows = [
+        [
+            name,
+            str(width),
+            *(
+                f"**{row['part']:.2f}** ({row['low']:.2f} to {row['high']:.2f})"
+                for row in (cells[name, width, context] for context in contexts)
+            ),
+        ]
+        for name, width in dict.fromkeys((row["heads"], row["width"]) for row in result["rows"])
+    ]
+    header = ["heads of", "tokens asked about", *(f"behind {n:,}" for n in contexts)]
+    note = f"{result['device']}, {result['dtype']}; median and quartiles. Source: "
+    return markdown(header, rows) + "\n\n" + note + source(result, "attention")
+
+
 def overhead() -> str:
     """What a step costs beside the model's forward."""
     result = read("overhead")

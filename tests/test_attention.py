@@ -1,4 +1,4 @@
-"""Attention tile by tile: the same results, less work, and decoding never sees it."""
+"""Attention tile by tile and by groups of heads: the same results, with less work."""
 
 import pytest
 import torch
@@ -7,7 +7,16 @@ from toys import FAMILIES, PAD, tiny_network
 
 from jacobi_forcing.config import MASKS
 from jacobi_forcing.models import attention as tiles
-from jacobi_forcing.models.attention import FLEX, TILED, attention, can_flex, is_flex
+from jacobi_forcing.models.attention import (
+    FLEX,
+    GROUPED,
+    TILED,
+    attention,
+    can_flex,
+    group_heads,
+    grouped_attention,
+    is_flex,
+)
 from jacobi_forcing.models.masks import layer_windows
 from jacobi_forcing.training.batch import Collator, clean_part, layout_of
 from jacobi_forcing.training.layout import CLEAN, PADDING, PROMPT
@@ -135,3 +144,60 @@ def test_the_clean_part_has_every_clean_token_with_its_logits(variant):
         whole = packed_logits(network, sorted_batch, variant, 2)[:, :end]
         found = packed_logits(network, part, variant, 2)
     assert torch.allclose(found[clean[:, :end]], whole[clean[:, :end]], atol=1e-5)
+
+
+@pytest.mark.parametrize("mask_heads", [1, 8])
+@pytest.mark.parametrize("width", [1, 5])
+@pytest.mark.parametrize("folds", [False, True])
+def test_grouped_attention_is_attention_with_keys_repeated(mask_heads, width, folds, monkeypatch):
+    """Also as on a GPU, where heads are folded into queries."""
+    torch.manual_seed(0)
+    query = torch.randn(3, 8, width, 16)
+    key, value = torch.randn(2, 3, 2, 11, 16)
+    hidden = torch.rand(3, mask_heads, width, 11) < 0.4
+    hidden[..., 0] = False
+    mask = torch.zeros(hidden.shape).masked_fill(hidden, torch.finfo(torch.float32).min)
+    repeated = [one.repeat_interleave(4, dim=1) for one in (key, value)]
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, *repeated, attn_mask=mask, scale=0.3
+    )
+    seen = []
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(queries, keys, values, **how):
+        seen.append((queries.shape, keys.shape, how.get("enable_gqa", False)))
+        return kernel(queries, keys, values, **how)
+
+    monkeypatch.setattr(tiles, "scaled_dot_product_attention", watched)
+    if folds:
+        monkeypatch.setattr(tiles, "_knows_groups", lambda device: False)
+    found, weights = grouped_attention(None, query, key, value, mask, scaling=0.3)
+    torch.testing.assert_close(found, expected.transpose(1, 2))
+    assert weights is None
+    ((queries, keys, by_kernel),) = seen
+    assert keys == key.shape, "keys were copied"
+    assert by_kernel == (width > 1 and not folds)
+    assert queries == (query.shape if by_kernel else (3, 2, 4 * width, 16))
+
+
+def test_a_grouped_network_says_what_it_said_with_and_without_a_mask():
+    """Padded prompts and whole generations, by transformers' own code."""
+    network = tiny_network("qwen3")
+    usual = tiny_network("qwen3")
+    group_heads(network)
+    assert network.config._attn_implementation == GROUPED
+    ids = torch.arange(2, 14)[None].repeat(2, 1)
+    shown = torch.ones_like(ids)
+    shown[1, :4] = 0
+    for inputs in ({}, {"attention_mask": shown}):
+        expected = usual(input_ids=ids, **inputs).logits
+        torch.testing.assert_close(network(input_ids=ids, **inputs).logits, expected)
+        how = {"do_sample": False, "max_new_tokens": 20, **inputs}
+        assert torch.equal(network.generate(ids, **how), usual.generate(ids, **how))
+
+
+def test_attention_that_was_chosen_is_left_alone():
+    network = tiny_network("qwen2")
+    network.set_attn_implementation("eager")
+    group_heads(network)
+    assert network.config._attn_implementation == "eager"

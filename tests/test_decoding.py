@@ -23,6 +23,7 @@ from jacobi_forcing.decoding.request import Row
 from jacobi_forcing.decoding.strategies import branch_tokens
 from jacobi_forcing.errors import ConfigError, DataError, ModelError
 from jacobi_forcing.models import MaskBuilder, RaggedForward, load_model, masks
+from jacobi_forcing.models.attention import attention
 from jacobi_forcing.models.probe import probe
 
 DECODERS = (
@@ -42,14 +43,15 @@ def reference(model, prompt, num_tokens, eos_ids=None):
     """The model's own greedy ids, by transformers' generate."""
     ids = torch.tensor([prompt])
     eos = sorted(model.eos_ids if eos_ids is None else eos_ids)
-    out = model.network.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=False,
-        max_new_tokens=num_tokens,
-        eos_token_id=eos,
-        pad_token_id=model.pad_id,
-    )
+    with attention(model.network, "sdpa"):  # transformers' own
+        out = model.network.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=num_tokens,
+            eos_token_id=eos,
+            pad_token_id=model.pad_id,
+        )
     return out[0, len(prompt) :].tolist()
 
 

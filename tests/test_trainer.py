@@ -185,7 +185,7 @@ def test_training_attends_tile_by_tile_and_its_decoder_test_as_it_will_serve(tmp
     )
     trainer.train()
     hook.remove()
-    assert seen == ["jacobi_tiled", "sdpa"]
+    assert seen == ["jacobi_tiled", "jacobi_grouped"]
     network.save_pretrained(tmp_path / "saved")
     assert "jacobi_tiled" not in (tmp_path / "saved" / "config.json").read_text()
 

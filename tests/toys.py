@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.attention import group_heads
 from jacobi_forcing.models.causal_lm import wrap
 
 VOCAB = 64
@@ -83,8 +84,10 @@ def toy_tokenizer(**overrides) -> PreTrainedTokenizerFast:
 
 
 def toy_model(family: str = "qwen2", seed: int = 0, **overrides) -> CausalLM:
-    """Make a loaded toy model."""
-    return wrap(f"toy-{family}", tiny_network(family, seed, **overrides), toy_tokenizer())
+    """Make a loaded toy model, which attends as `load_model`'s do."""
+    network = tiny_network(family, seed, **overrides)
+    group_heads(network)
+    return wrap(f"toy-{family}", network, toy_tokenizer())
 
 
 def save_toy(path: Path, family: str = "qwen2", seed: int = 0, **overrides) -> Path:

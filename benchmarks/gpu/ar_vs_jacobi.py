@@ -14,6 +14,7 @@ from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding import Finished, Request, decode, make_strategy
 from jacobi_forcing.decoding.strategies import branch_tokens
 from jacobi_forcing.models import CausalLM, CompiledStep, load_model
+from jacobi_forcing.models.attention import attention
 
 DECODERS = {
     "autoregressive": DecoderConfig(strategy="autoregressive"),
@@ -27,15 +28,16 @@ def compiled_ar(model: CausalLM, prompt: list[int], length: int):
     ids = torch.tensor([prompt], device=model.device)
 
     def step():
-        return model.network.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            min_new_tokens=length,
-            max_new_tokens=length,
-            cache_implementation="static",
-            pad_token_id=model.pad_id,
-        )
+        with attention(model.network, "sdpa"):  # theirs
+            return model.network.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                min_new_tokens=length,
+                max_new_tokens=length,
+                cache_implementation="static",
+                pad_token_id=model.pad_id,
+            )
 
     return step
 

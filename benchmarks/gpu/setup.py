@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from jacobi_forcing.data.files import write_json
 from jacobi_forcing.data.record import commit, hardware, versions
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.attention import group_heads
 from jacobi_forcing.models.causal_lm import wrap
 
 SIZES = {
@@ -38,7 +39,7 @@ def device(smoke: bool) -> str:
     return "cpu" if smoke or not torch.cuda.is_available() else "cuda"
 
 
-def random_model(size: str, on: str, dtype: torch.dtype, attention: str = "sdpa") -> CausalLM:
+def random_model(size: str, on: str, dtype: torch.dtype) -> CausalLM:
     """Make a random-weight Qwen2 of a real size; speed does not depend on what it says."""
     heads, kv_heads = HEADS[size]
     config = Qwen2Config(
@@ -49,11 +50,12 @@ def random_model(size: str, on: str, dtype: torch.dtype, attention: str = "sdpa"
         eos_token_id=0,
         pad_token_id=0,
         bos_token_id=None,
-        attn_implementation=attention,
+        attn_implementation="sdpa",
     )
     torch.manual_seed(0)
     with torch.device(on):
         network = Qwen2ForCausalLM(config).to(dtype).eval()
+    group_heads(network)
     words = Tokenizer(models.WordLevel({str(i): i for i in range(config.vocab_size)}, "0"))
     return wrap(size, network, PreTrainedTokenizerFast(tokenizer_object=words, eos_token="0"))
 

@@ -41,6 +41,7 @@ from jacobi_forcing.config import DecoderConfig, check
 from jacobi_forcing.decoding import Finished, Request, Sampling, decode, make_strategy, strategies
 from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.attention import GROUPED, attention
 from jacobi_forcing.models.causal_lm import refuse_unsupported
 from jacobi_forcing.models.probe import probe
 from jacobi_forcing.models.tuning import Tuning, fill_in
@@ -150,7 +151,8 @@ def generate(
     requests = _requests(
         input_ids, attention_mask, logits_processor, stopping_criteria, stop, config, seed
     )
-    answers = _decode(wrapped, decoder, requests, streamer)
+    with attention(model, GROUPED):
+        answers = _decode(wrapped, decoder, requests, streamer)
     longest = max(map(len, answers))
     padded = [[*answer, *[wrapped.pad_id] * (longest - len(answer))] for answer in answers]
     added = torch.tensor(padded, dtype=input_ids.dtype, device=input_ids.device)

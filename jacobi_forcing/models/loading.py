@@ -18,6 +18,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from jacobi_forcing.config import check
 from jacobi_forcing.errors import ConfigError, JacobiForcingError, ModelError
 from jacobi_forcing.models import adapters
+from jacobi_forcing.models.attention import group_heads
 from jacobi_forcing.models.bundled import BUNDLED
 from jacobi_forcing.models.causal_lm import CausalLM, refuse_by_config, wrap
 from jacobi_forcing.models.compiled import CompiledStep
@@ -79,6 +80,7 @@ def load_model(
         model = _load_whole(name, path, dtype, first, options | loading_options(quantize, device))
     if quantize in WEIGHT_ONLY:
         model = quantized(model, quantize, device)
+    group_heads(model.network)
     if probed:
         probe(model)
     return dataclasses.replace(model, step=CompiledStep(model)) if compile else model

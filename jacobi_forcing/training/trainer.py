@@ -26,7 +26,7 @@ from transformers.trainer_utils import TrainOutput
 
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.models import MaskBuilder
-from jacobi_forcing.models.attention import FLEX, TILED, attention, can_flex, is_flex
+from jacobi_forcing.models.attention import FLEX, GROUPED, TILED, attention, can_flex, is_flex
 from jacobi_forcing.models.masks import layer_windows
 from jacobi_forcing.training.adapters import bare
 from jacobi_forcing.training.batch import LengthSampler, PackedDataset, clean_part, layout_of
@@ -348,7 +348,7 @@ class JacobiTrainer(Trainer):
         found: list[Metrics] = [{}]
         if self.accelerator.is_main_process:
             was_training = network.training
-            with attention(bare(network), "sdpa"):  # as it will serve
+            with attention(bare(network), GROUPED):  # as it will serve
                 found = [self.decoder_test(bare(network.eval()))]
             network.train(was_training)
             if self._whole is not None:

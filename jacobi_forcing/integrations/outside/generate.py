@@ -16,6 +16,7 @@ from jacobi_forcing.decoding.compare import Run, Way
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.integrations.outside.transcript import Transcript
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.attention import attention
 
 LOOKUP_TOKENS = 10  # that prompt lookup copies at most; its generator's own default
 
@@ -115,19 +116,20 @@ def _answer(
     hook = network.register_forward_hook(count)
     try:
         ids = torch.tensor([prompt], device=model.device)  # [1, P]
-        # By its class: a checkpoint that brings our custom_generate may have replaced the method.
-        type(network).generate(
-            network,
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=sorted(model.eos_ids),
-            pad_token_id=model.pad_id,
-            streamer=_Listener(transcript),
-            stopping_criteria=StoppingCriteriaList([_IsDone(transcript)] if stop else []),
-            **more,
-        )
+        with attention(network, "sdpa"):  # theirs, where we would attend grouped
+            # By its class: a checkpoint that brings custom_generate may have replaced the method.
+            type(network).generate(
+                network,
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=sorted(model.eos_ids),
+                pad_token_id=model.pad_id,
+                streamer=_Listener(transcript),
+                stopping_criteria=StoppingCriteriaList([_IsDone(transcript)] if stop else []),
+                **more,
+            )
     finally:
         hook.remove()
     transcript.close()
