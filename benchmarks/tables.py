@@ -775,6 +775,7 @@ TABLES: dict[str, Callable[[], str]] = {
         average,
         stories,
         collecting,
+        attention,
         collect_stage,
         pack_speed,
         ablation,
