@@ -57,6 +57,10 @@ LOSS: Variants = {
         {"ar_weight": 12.0, "ar_weight_schedule": "linear", "ar_weight_end": 4.0},
     ),
     "AR targets: the answers (hard)": ({}, {"ar_teacher": "fixed-point"}),
+    "each token weighs 0.8 of the one before, AR weight 11": (
+        {},
+        {"consistency_decay": 0.8, "ar_weight": 11.0},
+    ),
 }
 CHOICES: dict[str, tuple[Variants, dict, dict]] = {  # variants, collecting, training
     "method": (METHOD, {}, {}),

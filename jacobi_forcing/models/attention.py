@@ -122,7 +122,9 @@ def tiled_attention(
     for rows, keys in _plan(attention_mask):
         at = (slice(None), slice(None), keys)
         mask = attention_mask[:, :, rows][..., keys]
-        output, _ = grouped_attention(module, query[:, :, rows], key[at], value[at], mask, **options)
+        output, _ = grouped_attention(
+            module, query[:, :, rows], key[at], value[at], mask, **options
+        )
         outputs.append(output)
     return torch.cat(outputs, dim=1), None
 
