@@ -71,6 +71,29 @@ def test_one_grammar_serves_requests_in_any_order(model):
     assert shared(model.tokenizer.encode("xx")) is None
 
 
+def test_copies_of_a_grammar_do_not_make_each_other_begin_again(model, monkeypatch):
+    """Answers in flight beside each other, each with a copy: a token is followed once."""
+    first = Grammar(model.tokenizer, "[0-9]{1,40}")
+    automaton, followed = first.index, []
+
+    class Counted:
+        def __getattr__(self, name):
+            return getattr(automaton, name)
+
+        def get_next_state(self, state, token):
+            followed.append(token)
+            return automaton.get_next_state(state, token)
+
+    first.index = Counted()
+    grammars = [first.copy() for _ in range(3)]
+    digit = model.tokenizer.encode("7")[-1]
+    for length in range(12):
+        for grammar in grammars:
+            assert grammar([digit] * length) == first.copy()([digit] * length)
+    by_copies = 3 * sum(range(12))  # of the one that is asked anew every time
+    assert len(followed) == by_copies + 3 * 11
+
+
 def test_every_token_stands_for_its_bytes(model, stories):
     for tokenizer in (model.tokenizer, PreTrainedTokenizerFast.from_pretrained(stories)):
         found = token_bytes(tokenizer)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from toys import FAMILIES, toy_model
+from toys import FAMILIES, VOCAB, toy_model
 
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding import (
@@ -14,8 +14,10 @@ from jacobi_forcing.decoding import (
     Forward,
     Request,
     Sampling,
+    decode_one,
     make_strategy,
 )
+from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models import RaggedForward
 
 NUM_TOKENS = 16
@@ -187,3 +189,55 @@ def test_alternatives_are_the_likeliest_tokens_of_the_models_own():
     values = torch.tensor([[value for _, value in one] for one in found])
     torch.testing.assert_close(values, right.values, atol=1e-3, rtol=1e-3)
     assert [one[0][0] for one in found] == answers[0]
+
+
+@pytest.mark.parametrize("leaver", [0, 2])
+def test_a_strategy_that_fails_at_its_first_tokens_costs_nobody_elses(leaver):
+    """Those who joined with it are placed anew, whoever leaves in between."""
+    model = toy_model()
+    prompts = [[5, 9, 11], [6, 7, 8, 9, 10], [12, 13]]
+    config = DecoderConfig(block_size=5)
+
+    class FailsOnce:
+        def __init__(self, strategy):
+            self.strategy, self.has_failed = strategy, False
+            self.max_branch_tokens = strategy.max_branch_tokens
+
+        def propose(self, *asked):
+            return self.strategy.propose(*asked)
+
+        def observe(self, accepted, tail):
+            if not self.has_failed:
+                self.has_failed = True
+                raise ValueError("not yet")
+            self.strategy.observe(accepted, tail)
+
+    def strategy(index):
+        return make_strategy(config, model.vocab_tokens, index)
+
+    expected = [
+        decode_one(model, prompt, strategy(index), 30)[0].answer_ids
+        for index, prompt in enumerate(prompts)
+    ]
+    loop = DecodingLoop(model, batch_size=3, max_tokens=60)
+    for index, prompt in enumerate(prompts):
+        own = FailsOnce(strategy(index)) if index == 1 else strategy(index)
+        loop.add(Request(index, prompt, 30), own)
+    with pytest.raises(ValueError, match="not yet"):
+        loop.step()
+    loop.cancel(leaver)
+    finished = {}
+    while not loop.is_idle:
+        finished |= {e.request: e for e in loop.step() if isinstance(e, Finished)}
+    for index, answer in enumerate(expected):
+        found = finished[index]
+        assert found.reason == "cancelled" if index == leaver else found.answer_ids == answer
+
+
+def test_more_alternatives_than_there_are_tokens_are_refused_when_the_request_joins():
+    model = toy_model()
+    loop = DecodingLoop(model, max_tokens=60)
+    request = Request(0, [5, 6], 10, wants_logprobs=True, num_alternatives=VOCAB + 1)
+    with pytest.raises(ConfigError, match="asks for 65 alternatives"):
+        loop.add(request, make_strategy(DecoderConfig(), model.vocab_tokens, 0))
+    assert loop.is_idle

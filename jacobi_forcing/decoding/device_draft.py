@@ -11,13 +11,15 @@ Shapes: B = rows, n = block size, m = most branch tokens, Q = n + m nodes, S = o
 tokens of a state at most, C = candidates looked at, T = tokens of the longest text.
 """
 
+import random
 from collections.abc import Sequence
-from random import Random
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from jacobi_forcing.decoding.noise import Noise
 from jacobi_forcing.decoding.pool import MOST_CANDIDATES, StatePool
 from jacobi_forcing.decoding.request import Row
 from jacobi_forcing.decoding.strategies import Autoregressive, Recycling, Strategy, Window
@@ -83,50 +85,62 @@ class Rows(NamedTuple):
 
 def rows_of(rows: Sequence[Row], kind: Kind, device: torch.device) -> Rows:
     """Bring rows of one kind to the device."""
-    texts = [row.ids for row in rows]
     most = [len(row.request.prompt_ids) + row.request.max_new_tokens for row in rows]
-    inner = [getattr(row.strategy, "strategy", row.strategy) for row in rows]
-    guesses = [list(getattr(strategy, "guesses", [])) for strategy in inner]
-    states = [_states(row.strategy, kind) for row in rows]
-    # Every committed token brings one token of noise at most, beside those of the first draft.
-    num_uniforms = max(row.budget for row in rows) + 2 * kind.block_size
-    uniforms = [
-        _uniforms(strategy.noise.random, num_uniforms) if kind.block_size > 1 else []
-        for strategy in inner
+    guesses = [getattr(_inner(row), "guesses", []) for row in rows]
+    states = [
+        [_filled(state, kind.num_nodes) for state in reversed(row.strategy.pools[0].states)]
+        for row in rows
+        if kind.num_states
     ]
+    noise = [noise_of(row) for row in rows]
+    # Most committed tokens bring one token of noise each; `Overlap.has_noise` watches the rest.
+    num_uniforms = max(row.budget for row in rows) + 8 * kind.block_size
+    uniforms = np.zeros((len(rows), num_uniforms if kind.block_size > 1 else 1))
+    for row, source in zip(uniforms, noise, strict=True):
+        if source is not None:
+            row[:] = _foretold(source.random, num_uniforms)
+    table = np.full((len(rows), kind.num_states, kind.num_nodes), NONE)
+    for row, own in zip(table, states, strict=False):
+        if own:
+            row[: len(own)] = own
 
-    def table(lists: Sequence[Sequence], width: int, fill: float = NONE) -> Tensor:
-        filled = [[*some, *[fill] * (width - len(some))] for some in lists]
-        dtype = torch.double if isinstance(fill, float) else torch.long
-        return torch.tensor(filled, dtype=dtype, device=device).reshape(len(filled), width)
+    def on_device(values) -> Tensor:
+        return torch.from_numpy(np.asarray(values)).to(device)
 
     return Rows(
-        text=table(texts, max(most) + 1),
-        num_text=torch.tensor([len(text) for text in texts], device=device),
-        most_text=torch.tensor(most, device=device),
-        guesses=table(guesses, kind.block_size - 1),
-        num_guesses=torch.tensor([len(some) for some in guesses], device=device),
-        states=table(states, kind.num_states * kind.num_nodes).view(
-            len(rows), kind.num_states, kind.num_nodes
-        ),
-        uniforms=table(uniforms, num_uniforms, fill=0.0),
+        text=on_device([_filled(row.ids, max(most) + 1) for row in rows]),
+        num_text=on_device([len(row.ids) for row in rows]),
+        most_text=on_device(most),
+        guesses=on_device([_filled(some, kind.block_size - 1) for some in guesses]).long(),
+        num_guesses=on_device([len(some) for some in guesses]),
+        states=on_device(table),
+        uniforms=on_device(uniforms),
         num_used=torch.zeros(len(rows), dtype=torch.long, device=device),
     )
 
 
-def _states(strategy: Strategy, kind: Kind) -> list[int]:
-    """List a row's old states one behind the other, the newest first, L places each."""
-    if not kind.num_states:
-        return []
-    states = reversed(strategy.pools[0].states)
-    return [id_ for state in states for id_ in [*state, *[NONE] * (kind.num_nodes - len(state))]]
+def noise_of(row: Row) -> Noise | None:
+    """Give what a row's drafts are filled with; None for autoregressive ones."""
+    return getattr(_inner(row), "noise", None)
 
 
-def _uniforms(random: Random, count: int) -> list[float]:
-    """Foretell a generator's next numbers, and leave it as it is."""
-    twin = Random()
-    twin.setstate(random.getstate())
-    return [twin.random() for _ in range(count)]
+def _inner(row: Row) -> Strategy:
+    return getattr(row.strategy, "strategy", row.strategy)
+
+
+def _filled(ids: Sequence[int], length: int) -> np.ndarray:
+    """Give [length] long, NONE behind the end of `ids`."""
+    found = np.full(length, NONE)
+    found[: len(ids)] = ids
+    return found
+
+
+def _foretold(generator: random.Random, count: int) -> np.ndarray:
+    """Foretell a generator's next numbers, and leave it as it is: numpy's is the same one."""
+    _, state, _ = generator.getstate()
+    twin = np.random.RandomState()
+    twin.set_state(("MT19937", np.array(state[:-1], np.uint32), state[-1]))
+    return twin.random_sample(count)
 
 
 class Nodes(NamedTuple):

@@ -88,7 +88,7 @@ def draw(scores: Tensor, seed: int | Tensor, positions: Tensor) -> Tensor:
     Args:
         scores: [N, V].
         seed: As for `gumbel`.
-        positions: [N] long on the CPU, of the tokens to draw.
+        positions: [N] long, of the tokens to draw; where the scores are, or on the CPU.
 
     Returns:
         [N] long.

@@ -8,12 +8,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jacobi_forcing.config import DecoderConfig, check
-from jacobi_forcing.decoding.draft import Draft, Settled, chain, settle
+from jacobi_forcing.decoding.draft import Settled, chain, settle
 from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.gumbel import likeliest
 from jacobi_forcing.decoding.overlap import Overlap, Ticket, common_kind
@@ -75,6 +76,7 @@ class DecodingLoop:
         self.overlaps = model.device.type == "cuda" if overlaps is None else overlaps
         self._overlap: Overlap | None = None
         self._stayed: list[Row] = []  # those who were there after the last step
+        self._read_at = self._left_at = 0.0  # when a forward was read, and `step` left
         self.blamed: int | None = None  # the request whose own code made the last step raise
         self._active: list[Row] = []  # rows 0, 1, ... of the cache
         self._arrived: list[Row] = []  # not yet prefilled
@@ -124,6 +126,12 @@ class DecodingLoop:
         # A row may not outgrow its slots: the budget ends where the context does.
         room = self.max_tokens - num_prompt
         request = request._replace(max_new_tokens=min(request.max_new_tokens, room))
+        size = self.model.config.vocab_size
+        check(
+            request.num_alternatives <= size,
+            f"prompt {request.index} asks for {request.num_alternatives} alternatives to every "
+            f"token, but the vocabulary has {size} tokens.",
+        )
         is_plain = request.sampling.is_plain
         stop = request.stop if callable(request.stop) else None
         if request.stop and stop is None:
@@ -174,15 +182,17 @@ class DecodingLoop:
     def step(self) -> list[Event]:
         """Run one forward for every row; give what it settled.
 
-        Whatever a constraint, a processor or a stop rule raises comes out of here and finds every
-        row as it was, or settled whole: cancel the request that caused it, which is `blamed`, or
-        try again.
+        Where the next forward is under way already (`overlaps`), it is the one before that is told
+        of. Whatever a constraint, a processor or a stop rule raises comes out of here and finds
+        every row as it was, or settled whole: cancel the request that caused it, which is `blamed`,
+        or try again.
         """
         events, self.blamed = self._events, None
         try:
             self._step(events)
         finally:
             self._compact()
+            self._left_at = time.perf_counter()
         self._events = []
         return events
 
@@ -198,9 +208,17 @@ class DecodingLoop:
         self._read_piece()
         if arrived := self._place_arrivals(num_running):
             limit = self.width.limit(num_running + len(arrived))
-            events += self._forward(num_running, arrived, limit)
+            try:
+                events += self._forward(num_running, arrived, limit)
+            except BaseException:
+                for row in arrived:  # who is placed where next time is open
+                    row.pending = list(row.ids)
+                raise
             self._active += arrived
             self._arrived = [row for row in self._arrived if row not in arrived]
+        for place, row in enumerate(self._active[:num_running]):
+            while len(row.pending) > self.prefill_tokens:  # its text had to be given up
+                self._read(row, place)
         if num_running:
             limit = self.width.limit(num_running)
             start = time.perf_counter()
@@ -215,63 +233,74 @@ class DecodingLoop:
         rows = self._active
         same = rows == self._stayed and not any(row.end for row in rows)
         self._stayed = list(rows)
-        kind = common_kind(rows) if self.overlaps and same and not self._arrived else None
+        # ALiBi's masks are read in Python, which waits for the device.
+        can = self.overlaps and not self.forward.mask.is_taught
+        kind = common_kind(rows) if can and same and not self._arrived else None
         if kind is not None:
-            self._overlap, self._since = Overlap(self.forward, rows, kind), time.perf_counter()
-            self._overlap.launch(self.width.limit(len(rows)))
+            overlap = Overlap(self.forward, rows, kind)
+            overlap.launch(self.width.limit(len(rows)))
+            self._overlap, self._read_at = overlap, time.perf_counter()
 
     def _overlapped_step(self, overlap: Overlap) -> Iterator[Event]:
         """Commit the forward under way, while the next one runs.
 
         Once somebody joins or leaves, the forwards under way are the last of this kind.
         """
+        self._overlap, self._stayed = None, []  # until it is certain that it goes on
+        self._read_at += time.perf_counter() - self._left_at  # the caller's time is not ours
         num_rows, is_last = len(self._active), False
         try:
-            while not is_last:
-                ticket = overlap.ticket
-                is_last = bool(self._arrived) or any(row.end for row in self._active)
+            while not is_last and not all(row.end for row in self._active):
+                ticket, ended = overlap.ticket, any(row.end for row in self._active)
+                is_last = ended or bool(self._arrived) or not overlap.has_noise
                 if not is_last:
                     overlap.launch(self.width.limit(num_rows))
-                settled = self._read(ticket)
-                if self._overlap is None:  # given up: the next step reads all texts
+                settled = self._commit_read(ticket)
+                if settled is None:
+                    logger.warning("the device drafted something else than the host: read again")
+                    self._forget()
                     return
-                self._since, begun = time.perf_counter(), self._since
-                num_tokens = sum(len(one.accepted) for one in settled if isinstance(one, Forward))
-                self.width.observe(num_rows, ticket.limit, num_tokens, self._since - begun)
+                began, self._read_at = self._read_at, time.perf_counter()
+                if not ended:
+                    num_tokens = sum(len(e.accepted) for e in settled if isinstance(e, Forward))
+                    seconds = self._read_at - began
+                    self.width.observe(num_rows, ticket.limit, num_tokens, seconds)
                 yield from settled
                 if not is_last and not any(row.end for row in self._active):
-                    return  # the next step reads what runs now
+                    self._overlap = overlap  # the next step reads what runs now
+                    return
             overlap.leave()
-            self._overlap, self._stayed = None, []
         except BaseException:
-            self._read_again()
+            if self.blamed is None:
+                self._forget()
+            else:  # a request's own code, and not the cache, is to blame
+                overlap.leave()
             raise
 
-    def _read(self, ticket: Ticket) -> list[Event]:
-        """Commit what a forward settled for the rows that were not at their end before it."""
-        answers = ticket.read()
+    def _commit_read(self, ticket: Ticket) -> list[Event] | None:
+        """Commit what a forward settled for the rows that were not at their end before it.
+
+        None where it was asked something else than the rows' own drafts: nothing is committed.
+        """
         rows, chosen = [], []
-        for row, (asked, choices) in zip(self._active, answers, strict=True):
+        for row, read in zip(self._active, ticket.read(), strict=True):
             if row.end:
                 continue
             limit = min(ticket.limit, row.budget - 1)
             row.draft = row.strategy.propose(row.ids, row.offset, limit)
-            if not _is_same(row.draft, asked):
-                logger.warning("the device drafted something else than the host: read again")
-                self._read_again()
-                return []
+            if not read.is_about(row):
+                return None
             rows.append(row)
-            chosen.append(choices)
+            chosen.append(read.choices)
         every = self._settle(rows, chosen)
         return [
             event
             for row, (settled, end) in zip(rows, every, strict=True)
-            for event in self._commit(row, settled, end, None)
+            for event in self._commit(row, settled, end, {})
         ]
 
-    def _read_again(self) -> None:
-        """Give up the forwards under way, and what the cache holds: all texts are read anew."""
-        self._overlap, self._stayed = None, []
+    def _forget(self) -> None:
+        """Give up what the cache holds: all texts are read again."""
         for place, row in enumerate(self._active):
             row.pending = list(row.ids)
             self.forward.lengths[place] = 0
@@ -289,8 +318,13 @@ class DecodingLoop:
         row = self._reading
         if row is not None and len(row.pending) > self.prefill_tokens:
             self.forward.lengths[self._read_in] = row.num_cached
-            self.forward.logits(self._read_in, [row.pending[: self.prefill_tokens]], 1)
-            row.pending = row.pending[self.prefill_tokens :]
+            self._read(row, self._read_in)
+
+    def _read(self, row: Row, place: int) -> None:
+        """Bring the next piece of a row's pending tokens into a cache row."""
+        self.forward.logits(place, [row.pending[: self.prefill_tokens]], 1)
+        row.pending = row.pending[self.prefill_tokens :]
+        self.forward.lengths[place] = row.num_cached
 
     def _place_arrivals(self, first_row: int) -> list[Row]:
         """Give the arrivals whose rest fits into one forward, from cache row `first_row` on."""
@@ -304,6 +338,7 @@ class DecodingLoop:
             elif row.prefix is not None:
                 self.prefixes.load(row.prefix, place)
             self.forward.lengths[place] = row.num_cached
+            row.prefix = None  # copied: what is kept of other texts need not outlive its place
         return ready
 
     def _forward(self, first_row: int, rows: list[Row], limit: int) -> Iterator[Event]:
@@ -318,15 +353,19 @@ class DecodingLoop:
             [row.branches for row in rows],
         )
         every = self._settle(rows, self._choose(rows, logits))
+        scores = [
+            _logprobs(logits[number], row, settled, end) if row.request.wants_logprobs else {}
+            for number, (row, (settled, end)) in enumerate(zip(rows, every, strict=True))
+        ]
         for number, (row, (settled, end)) in enumerate(zip(rows, every, strict=True)):
+            num_pending = len(row.pending)
+            events = list(self._commit(row, settled, end, scores[number]))
             # Of the right guesses, the trunk's lie where they belong, those of branches do not.
             # Everything else of the draft stays behind the row's length, to be written over.
             num_in_place = sum(node == depth for depth, node in enumerate(settled.path))
-            num_pending = len(row.pending)
             rest = [num_pending + node for node in settled.path[num_in_place:]]
             self.forward.keep(first_row + number, num_pending + num_in_place, rest)
-            scores = logits[number] if row.request.wants_logprobs else None
-            yield from self._commit(row, settled, end, scores)
+            yield from events
 
     @torch.inference_mode()
     def _choose(self, rows: list[Row], logits: Tensor) -> list[list[int]]:
@@ -397,26 +436,24 @@ class DecodingLoop:
         return len(accepted), ""
 
     def _commit(
-        self, row: Row, settled: Settled, end: tuple[int, str], scores: Tensor | None
+        self, row: Row, settled: Settled, end: tuple[int, str], scores: dict[str, Any]
     ) -> Iterator[Event]:
+        """Make what a forward settled part of the row; `scores` are fields of its event."""
         path, accepted, tail = settled
         count, reason = end
         # A guess must be a token: some choices behind wrong ones may be NOTHING.
         accepted, tail = ([max(token, 0) for token in ids] for ids in (accepted, tail))
-        row.strategy.observe(accepted, tail)
+        row.strategy.observe(accepted, tail)  # others' code perhaps: first, and then nothing raises
         row.end = row.end or reason
         # What follows an end is no part of the answer; as choices, it still is a tail.
         accepted, tail = accepted[:count], accepted[count:] + tail
         offset = row.offset
         row.ids += accepted
         row.pending = row.ids[-1:]
-        forward = Forward(
-            row.request.index, row.num_forwards, offset, row.draft, path, accepted, tail
+        yield Forward(
+            *(row.request.index, row.num_forwards, offset, row.draft, path, accepted, tail),
+            **scores,
         )
-        if scores is not None:
-            found = _logprobs(scores, row.draft, path, accepted, row.request.num_alternatives)
-            forward = forward._replace(logprobs=found[0], alternatives=found[1])
-        yield forward
         row.num_forwards += 1
         if row.budget <= 0:
             row.end = row.end or "length"
@@ -440,32 +477,25 @@ class DecodingLoop:
         lengths[len(active) :] = [0] * (len(lengths) - len(active))
 
 
-def _is_same(one: Draft, other: Draft) -> bool:
-    """Whether two drafts ask the same, whatever their sources."""
-    return one[:3] == other[:3]
-
-
 def _finished(row: Row) -> Finished:
     return Finished(row.request.index, row.answer, row.end, row.num_forwards)
 
 
 @torch.inference_mode()
-def _logprobs(
-    scores: Tensor, draft: Draft, path: Sequence[int], accepted: Sequence[int], num_others: int
-) -> tuple[list[float], list[list[tuple[int, float]]]]:
-    """Give log p(token), in nats, of accepted tokens under the model's own [Q, V] logits.
+def _logprobs(logits: Tensor, row: Row, settled: Settled, end: tuple[int, str]) -> dict[str, Any]:
+    """Give log p(token), in nats, of the accepted tokens under the model's own [Q, V] logits.
 
-    And behind the same texts the likeliest tokens, `num_others` of them, with theirs.
+    And behind the same texts the likeliest tokens, as many as were asked for, with theirs.
     """
-    scores = scores[-len(draft.tokens) - 1 :]
-    behind = [0, *(node + 1 for node in path)][: len(accepted)]
-    found = scores[behind].float().log_softmax(-1)
-    best = found.topk(num_others)
+    accepted = [max(token, 0) for token in settled.tokens[: end[0]]]
+    behind = [0, *(node + 1 for node in settled.path)][: len(accepted)]
+    found = logits[-len(row.draft.tokens) - 1 :][behind].float().log_softmax(-1)
+    best = found.topk(row.request.num_alternatives)
     others = [
         list(zip(*pair, strict=True))
         for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
-    return found[range(len(accepted)), list(accepted)].tolist(), others
+    return {"logprobs": found[range(len(accepted)), accepted].tolist(), "alternatives": others}
 
 
 def decode(

@@ -23,9 +23,11 @@ class Noise:
         self.source = source
         self.vocab_tokens = vocab_tokens
         self.random = random.Random(seed)
+        self.num_drawn = 0  # tokens so far: each takes one number of the generator
 
     def draw(self, text: Sequence[int], num_tokens: int) -> list[int]:
         """Draw `num_tokens` ids, with replacement; `text` is the row's ids so far, not empty."""
+        self.num_drawn += num_tokens
         if self.source == "text":
             return self.random.choices(text, k=num_tokens)
         return self.random.choices(range(self.vocab_tokens), k=num_tokens)

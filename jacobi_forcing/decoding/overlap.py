@@ -17,15 +17,24 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from jacobi_forcing.decoding.device_draft import Kind, Nodes, kind_of, propose, rows_of, settle
+from jacobi_forcing.decoding.device_draft import (
+    Kind,
+    Nodes,
+    kind_of,
+    noise_of,
+    propose,
+    rows_of,
+    settle,
+)
 from jacobi_forcing.decoding.draft import ROOT, Draft
 from jacobi_forcing.decoding.gumbel import as_long, likeliest
 from jacobi_forcing.decoding.request import Row
-from jacobi_forcing.decoding.sampling import Law, draw_alike
+from jacobi_forcing.decoding.sampling import LOGITS_AT_ONCE, Law, draw_alike
 from jacobi_forcing.models import RaggedForward
 
 logger = logging.getLogger(__name__)
@@ -48,25 +57,40 @@ class Ticket:
     slots: Tensor  # [B, Q] long
     choices: Tensor  # [B, Q] long
     limit: int  # guesses per row it was allowed
-    found: Tensor  # [4, B, Q] long on the host, once `is_there`
+    found: Tensor  # [5, B, Q] long on the host, once `is_there`
     is_there: torch.cuda.Event | None  # None where nothing has to be waited for
 
-    def read(self) -> list[tuple[Draft, list[int]]]:
-        """Wait for the forward; give what it was asked and what it chose, per row.
-
-        The drafts' sources are left out. Choices are 1 + nodes, as for `draft.settle`.
-        """
+    def read(self) -> list["Read"]:
+        """Wait for the forward; give what it was asked and what it chose, per row."""
         if self.is_there is not None:
             self.is_there.synchronize()
         answers = []
-        for ids, used, parents, choices in zip(*self.found.tolist(), strict=True):
+        for ids, used, parents, choices, num_text in zip(*self.found.tolist(), strict=True):
             places = [place for place, is_used in enumerate(used) if is_used]
             number = {place: node for node, place in enumerate(places, ROOT)}
             behind = [number[parents[place]] for place in places[1:]]
             num_trunk = sum(place < self.nodes.num_chain for place in places) - 1
             asked = Draft([ids[place] for place in places[1:]], behind, num_trunk, [])
-            answers.append((asked, [choices[place] for place in places]))
+            chosen = [choices[place] for place in places]
+            answers.append(Read(num_text[0], ids[0], asked, chosen))
         return answers
+
+
+class Read(NamedTuple):
+    """What a forward was asked about a row, and what it chose."""
+
+    num_text: int  # committed tokens
+    newest: int  # the last of them
+    draft: Draft  # without its sources
+    choices: list[int]  # 1 + nodes, as for `draft.settle`
+
+    def is_about(self, row: Row) -> bool:
+        """Whether the row's own draft asks the same."""
+        return (self.num_text, self.newest, *self.draft[:3]) == (
+            len(row.ids),
+            row.ids[-1],
+            *row.draft[:3],
+        )
 
 
 class Overlap:
@@ -83,6 +107,7 @@ class Overlap:
         self.requests = list(rows)
         self.kind = kind
         self.ticket: Ticket | None = None  # of the latest forward, not yet settled on the device
+        self._noise = [(noise, noise.num_drawn) for noise in map(noise_of, rows) if noise]
         device = forward.device
         self.rows = rows_of(rows, kind, device)
         num_slots = forward.cache.num_slots
@@ -94,6 +119,13 @@ class Overlap:
         step = forward.model.step
         compiles = step is not None and not step.failure
         self._propose, self._settle_rows = _fused() if compiles else (propose, settle)
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether the noise foretold is certain to last for another forward."""
+        ahead = 2 * self.kind.block_size  # what forwards that the host has not read may take
+        most = self.rows.uniforms.shape[1] - ahead
+        return all(noise.num_drawn - before <= most for noise, before in self._noise)
 
     @torch.inference_mode()
     def launch(self, limit: int) -> Ticket:
@@ -122,7 +154,8 @@ class Overlap:
         )
         choices = torch.zeros_like(nodes.ids)
         choices[:, some] = self._choose(logits, positions[:, some])
-        found = torch.stack([nodes.ids, nodes.is_used.long(), nodes.parent, choices])
+        num_text = self.rows.num_text[:, None].expand_as(choices)
+        found = torch.stack([nodes.ids, nodes.is_used.long(), nodes.parent, choices, num_text])
         self.ticket = Ticket(nodes, slots, choices, limit, *_to_host(found))
         return self.ticket
 
@@ -139,10 +172,10 @@ class Overlap:
     def _nodes_within(self, limit: int) -> Tensor:
         """List the places, long, that drafts of at most `limit` guesses may use."""
         if limit not in self._within:
-            trunk = range(1 + min(limit, self.kind.block_size - 1))
-            branch = range(min(limit, self.kind.max_branch_tokens))
-            places = [*trunk, *(self.kind.block_size + token for token in branch)]
-            self._within[limit] = torch.tensor(places, device=self.forward.device)
+            size, device = self.kind.block_size, self.forward.device
+            trunk = torch.arange(min(1 + limit, size), device=device)
+            last = size + min(limit, self.kind.max_branch_tokens)
+            self._within[limit] = torch.cat([trunk, torch.arange(size, last, device=device)])
         return self._within[limit]
 
     def _free_slots(self, is_used: Tensor, num_visible: int) -> Tensor:
@@ -154,14 +187,16 @@ class Overlap:
     def _choose(self, logits: Tensor, positions: Tensor) -> Tensor:
         """Choose behind every node: [B, Q] long of [B, Q, V] logits."""
         choices = likeliest(logits)
-        for law, numbers, seeds in self.laws:
-            drawn = draw_alike(
-                logits[numbers].flatten(0, 1).float(),
-                law,
-                seeds.repeat_interleave(logits.shape[1]),
-                (positions[numbers] + 1).flatten(),
-            )
-            choices[numbers] = drawn.view(len(numbers), -1)
+        at_once = max(1, LOGITS_AT_ONCE // logits[0].numel())  # rows
+        for law, every, seeds in self.laws:
+            for numbers, own in zip(every.split(at_once), seeds.split(at_once), strict=True):
+                drawn = draw_alike(
+                    logits[numbers].flatten(0, 1).float(),
+                    law,
+                    own.repeat_interleave(logits.shape[1]),
+                    (positions[numbers] + 1).flatten(),
+                )
+                choices[numbers] = drawn.view(len(numbers), -1)
         return choices
 
     @torch.inference_mode()
@@ -204,7 +239,7 @@ class _Fused:
 
 @cache
 def _fused() -> tuple[_Fused, _Fused]:
-    """Compile once for all rows, lengths and kinds."""
+    """Compile once for all models: graphs are kept by kind, for any number of rows and tokens."""
     return _Fused(propose), _Fused(settle)
 
 
@@ -228,5 +263,5 @@ def _to_host(found: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
     there = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
     there.copy_(found, non_blocking=True)
     event = torch.cuda.Event()
-    event.record()
+    event.record(torch.cuda.current_stream(found.device))  # which need not be the current device
     return there, event

@@ -27,7 +27,7 @@ Processor = Callable[[Tensor, Tensor], Tensor]
 
 
 _FEW = 1024  # tokens that hold all of a nucleus, but for flat distributions
-_AT_ONCE = 1 << 22  # logits of requests that are drawn together: 16 MiB
+LOGITS_AT_ONCE = 1 << 22  # logits of requests that are drawn together: 16 MiB
 NOTHING = -1  # the choice where every token is forbidden; no draft holds it
 
 
@@ -66,7 +66,8 @@ class Sampling(SamplingConfig):
     def is_plain(self) -> bool:
         """Whether a choice is the argmax of the model's own logits."""
         same = {"seed": self.seed, "top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}
-        return self == Sampling(**same)
+        empty = {"bad_words": self.bad_words or (), "processors": self.processors or ()}
+        return replace(self, **empty) == Sampling(**same)
 
     @property
     def law(self) -> Law:
@@ -178,7 +179,7 @@ def _lots(every: Sequence[Asked], numbers: Sequence[int]) -> Iterator[list[int]]
     lot, size = [], 0
     for number in numbers:
         more = every[number].logits.numel()
-        if lot and size + more > _AT_ONCE:
+        if lot and size + more > LOGITS_AT_ONCE:
             yield lot
             lot, size = [], 0
         lot.append(number)

@@ -41,7 +41,7 @@ from jacobi_forcing.config import DecoderConfig, check
 from jacobi_forcing.decoding import Finished, Request, Sampling, decode, make_strategy, strategies
 from jacobi_forcing.decoding.stops import Stop, StopStrings
 from jacobi_forcing.models import CausalLM
-from jacobi_forcing.models.attention import GROUPED, attention
+from jacobi_forcing.models.attention import grouped_heads
 from jacobi_forcing.models.causal_lm import refuse_unsupported
 from jacobi_forcing.models.probe import probe
 from jacobi_forcing.models.tuning import Tuning, fill_in
@@ -131,7 +131,8 @@ def generate(
         "noise": noise,
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    wrapped = _wrap(model, config)
+    with grouped_heads(model):
+        wrapped = _wrap(model, config)  # probed as it will decode
     tuning = _known[model]
     decoder = DecoderConfig(**fill_in(given, tuning.settings(len(input_ids))) if tuning else given)
     if jacobi_streamer is not None:
@@ -151,7 +152,7 @@ def generate(
     requests = _requests(
         input_ids, attention_mask, logits_processor, stopping_criteria, stop, config, seed
     )
-    with attention(model, GROUPED):
+    with grouped_heads(model):
         answers = _decode(wrapped, decoder, requests, streamer)
     longest = max(map(len, answers))
     padded = [[*answer, *[wrapped.pad_id] * (longest - len(answer))] for answer in answers]

@@ -8,6 +8,7 @@ does. As every constraint, these change what the model's choice is, and not how 
 answer is the same with every decoder.
 """
 
+import copy
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,9 @@ from jacobi_forcing.errors import ConfigError
 
 class Grammar:
     """A constraint: an automaton over tokens. It can serve any number of requests.
+
+    Requests in flight beside each other had better have a `copy` each: it remembers where in the
+    automaton the last answer was, and follows another one from its beginning.
 
     Args:
         tokenizer: A fast tokenizer, byte-level or SentencePiece.
@@ -41,6 +45,12 @@ class Grammar:
         # The automaton's state before its first token and behind each; None once it broke a rule.
         self._states: list[int | None] = [self.index.get_initial_state()]
 
+    def copy(self) -> "Grammar":
+        """Make another one over the same automaton, which takes no time."""
+        twin = copy.copy(self)
+        twin._answer, twin._states = [], self._states[:1]
+        return twin
+
     def __call__(self, answer: Sequence[int]) -> list[int] | None:
         """List the ids allowed behind an answer; None for one that breaks the rules already."""
         state = self._state(list(answer))
@@ -48,9 +58,9 @@ class Grammar:
 
     def _state(self, answer: list[int]) -> int | None:
         """Follow the answer from where it leaves the one before: mostly its last token only."""
-        known = min(len(answer), len(self._answer))
-        while answer[:known] != self._answer[:known]:
-            known -= 1
+        pairs = enumerate(zip(answer, self._answer, strict=False))
+        shorter = min(len(answer), len(self._answer))
+        known = next((place for place, (one, other) in pairs if one != other), shorter)
         states = self._states[: known + 1]
         for token in answer[known:]:
             state = states[-1]

@@ -57,12 +57,14 @@ def grouped_attention(
         output = scaled_dot_product_attention(
             query, key, value, attn_mask=attention_mask, enable_gqa=True, **how
         )
+        output = output.transpose(1, 2)
     else:
         queries = query.reshape(len(query), key.shape[1], groups * width, -1)
         mask = _folded_mask(attention_mask, key.shape[1], groups)
         output = scaled_dot_product_attention(queries, key, value, attn_mask=mask, **how)
-        output = output.view(len(query), query.shape[1], width, -1)
-    return output.transpose(1, 2).contiguous(), None
+        # Kernels differ in how their result lies in memory: no view of it is certain.
+        output = output.unflatten(2, (groups, width)).permute(0, 3, 1, 2, 4).flatten(2, 3)
+    return output.contiguous(), None
 
 
 def _knows_groups(device: torch.device) -> bool:
@@ -148,6 +150,16 @@ def _tiles(mask: Tensor) -> Iterator[tuple[slice, slice | Tensor]]:
         first, last = int(keys[0]), int(keys[-1])
         together = last - first + 1 == len(keys)
         yield rows, slice(first, last + 1) if together else keys
+
+
+@contextmanager
+def grouped_heads(network: PreTrainedModel) -> Iterator[None]:
+    """Let a network that attends with `sdpa` attend grouped for a while, where it can."""
+    if network.config._attn_implementation != "sdpa":
+        yield
+        return
+    with attention(network, GROUPED):
+        yield
 
 
 @contextmanager

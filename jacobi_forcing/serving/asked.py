@@ -96,7 +96,7 @@ class Reader:
                 index=-1,
                 prompt_ids=prompt,
                 max_new_tokens=self._budget(body, prompt),
-                sampling=replace(sampling, seed=(first + choice * _APART) % _SEEDS),
+                sampling=_own(sampling, seed=(first + choice * _APART) % _SEEDS),
                 stop=stop,
                 wants_logprobs=num_alternatives is not None,
                 num_alternatives=num_alternatives or 0,
@@ -224,6 +224,12 @@ class Reader:
                 "jacobi.pool_size: this server was started without recycling.", "jacobi.pool_size"
             )
         return replace(self.decoder, **asked)
+
+
+def _own(sampling: Sampling, seed: int) -> Sampling:
+    """Give a request what it shares with none: its seed, and its place in a grammar."""
+    grammar = sampling.constraint
+    return replace(sampling, seed=seed, constraint=None if grammar is None else grammar.copy())
 
 
 def _message(message: Any) -> dict[str, str]:
