@@ -815,6 +815,7 @@ TABLES["average_members"] = lambda: average(
 TABLES["members_seeds"] = lambda: members_seeds()
 TABLES["loss_stories"] = lambda: ablation("loss_stories")
 TABLES["loss_stories_once"] = lambda: ablation("loss_stories_once")
+TABLES["loss_tiny"] = lambda: ablation("loss_tiny")
 TABLES["ablation_seeds"] = lambda: ablation("ablation_seeds")
 
 

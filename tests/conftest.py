@@ -66,4 +66,6 @@ def toy(tmp_path_factory):
 def packed(tmp_path_factory):
     """Its packed sequences, two of each of 14 prompts."""
     source = write_trajectories(tmp_path_factory.mktemp("in"), random_trajectories(2, 14, 4))
-    return pack.run(pack_config(source, tmp_path_factory.mktemp("packed"), window=3, copies=2))
+    return pack.run(
+        pack_config(source, tmp_path_factory.mktemp("packed"), window=3, copies=2, phase="random")
+    )

@@ -1,6 +1,7 @@
 """A mean of models is the mean of their weights, and only models of one kind have one."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 from toys import save_toy
 
 from jacobi_forcing.cli import main
+from jacobi_forcing.data.files import locked
 from jacobi_forcing.models import load_model
 
 
@@ -89,3 +91,29 @@ def test_a_folder_with_another_mean_is_left_alone(pair, tmp_path, refused):
     line = refused("average", "--models", f"{pair[0]},{pair[1]}", "--weights", "0,1", "--out", out)
     assert "was begun with weights = '0.5,0.5'" in line
     assert (out / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", ["config.json", "model.safetensors"])
+def test_a_model_that_was_not_made_there_is_left_alone(pair, left, tmp_path, refused):
+    own = shutil.copytree(pair[0], tmp_path / "own")
+    before = {path: path.read_bytes() for path in own.iterdir()}
+    line = refused("average", "--models", f"{own},{pair[1]}", "--weights", "0.5,0.5", "--out", own)
+    assert f"--out is {own}, which holds config.json of a model" in line
+    assert {path: path.read_bytes() for path in own.iterdir()} == before
+    rest = tmp_path / "rest"
+    rest.mkdir()
+    shutil.copy(own / left, rest)
+    names = f"{pair[0]},{pair[1]}"
+    line = refused("average", "--models", names, "--weights", "0.5,0.5", "--out", rest)
+    assert f"which holds {left} of a model" in line
+    assert [path.name for path in rest.iterdir()] == [left]
+
+
+def test_a_mean_is_written_by_one_process_at_a_time(pair, tmp_path, refused):
+    out = tmp_path / "mean"
+    assert averaged(pair, "0.5,0.5", out) == 0
+    models = f"{pair[0]},{pair[1]}"
+    with locked(out / "settings.json"):
+        line = refused("average", "--models", models, "--weights", "0.5,0.5", "--out", out)
+    assert f"{out}: another process is at work in this folder" in line
+    assert averaged(pair, "0.5,0.5", out) == 0

@@ -274,6 +274,36 @@ def test_parts_are_the_single_run_and_join_by_themselves(toy, prompts, whole, tm
     assert "was begun in 1 parts, now it is 2" in line
 
 
+def test_a_part_without_prompts_joins_the_others(toy, prompts, whole, tmp_path, refused):
+    """The whole has five shards; the sixth and seventh of seven parts have none."""
+    out = tmp_path / "out"
+    for number in (7, 1, 2, 3, 4, 5, 6):
+        assert main(settings(toy, prompts, out, "--shard", f"{number}/7")) == 0
+    parts = [out / f"shard-{number}-of-7" for number in range(1, 8)]
+    manifests = [read_manifest(part, "collect") for part in parts]
+    assert [m["num_prompts"] + m["num_dropped"] for m in manifests] == [4, 4, 4, 4, 2, 0, 0]
+    assert list(read_all(out)) == list(read_all(whole))
+    assert (out / "report.json").read_bytes() == (whole / "report.json").read_bytes()
+    names = ("a", out), ("b", whole), ("c", ",".join(map(str, parts)))
+    for name, source in names:
+        assert main(["pack", "--trajectories", str(source), "--out", str(tmp_path / name)]) == 0
+    packs = [[sha256(p) for p in shard_paths(tmp_path / name)] for name, _ in names]
+    assert packs[0] == packs[1] == packs[2] != []
+    line = refused("pack", "--trajectories", parts[6], "--out", tmp_path / "d")
+    assert "no trajectory is left to pack: 0 collected" in line
+
+
+def test_a_models_own_folder_is_not_collected_into(toy, prompts, tmp_path, refused):
+    own = shutil.copytree(toy, tmp_path / "own")
+    line = refused(*settings(toy, prompts, own))
+    assert f"--out is {own}, which holds config.json of a model" in line
+    assert sorted(p.name for p in own.iterdir()) == sorted(p.name for p in toy.iterdir())
+
+
+def test_the_manifest_has_the_hash_of_a_file_of_prompts(prompts, whole):
+    assert read_manifest(whole, "collect")["inputs"] == {str(prompts): sha256(prompts)}
+
+
 def test_parts_of_different_models_do_not_join(toy, prompts, tmp_path, refused):
     out = tmp_path / "out"
     other = save_toy(tmp_path / "other", seed=1, max_position_embeddings=96)

@@ -131,6 +131,36 @@ def test_noise_ratios_that_go_down_are_refused():
         PackConfig(trajectories="t", out="o", min_noise_ratio=0.8, max_noise_ratio=0.2)
 
 
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"online_iterations": 3}, {"states": "online", "mask": "clean-context"}),
+        ({"drafts_per_block": 2}, {"states": "online", "mask": "clean-context"}),
+        ({"noise": "vocabulary"}, {"states": "online", "mask": "clean-context"}),
+        ({"ar_weight_end": 2.0}, {"ar_weight_schedule": "linear"}),
+        ({"lora_targets": "q_proj"}, {"lora_rank": 4}),
+    ],
+    ids=str,
+)
+def test_settings_of_a_training_that_would_do_nothing_are_refused(settings, remedy):
+    [(name, value)] = settings.items()
+    [needed, *_] = remedy
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(**NEEDED[TrainConfig], **settings)
+    for part in (f"--{name.replace('_', '-')} is {value}", f"--{needed.replace('_', '-')} "):
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+    TrainConfig(**NEEDED[TrainConfig], **settings, **remedy)
+
+
+def test_copies_that_would_be_the_same_are_refused():
+    for schedule in ("progressive", "reverse"):
+        with pytest.raises(ConfigError, match=r"--copies is 2, .* Add --phase random"):
+            PackConfig(**NEEDED[PackConfig], copies=2, schedule=schedule)
+    PackConfig(**NEEDED[PackConfig], copies=2, phase="random")
+    PackConfig(**NEEDED[PackConfig], copies=2, schedule="random")
+
+
 def test_a_changed_config_remembers_what_was_given():
     config = ServeConfig(block_size=8)
     other = config.changed(port=0)

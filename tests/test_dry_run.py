@@ -16,7 +16,13 @@ from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models import load_model
 from jacobi_forcing.models.shrink import find_architecture, save_small, small
 from jacobi_forcing.stages import dry_run
-from jacobi_forcing.stages.estimates import shape_of, slow_training_ratio, step_flops
+from jacobi_forcing.stages.estimates import (
+    Work,
+    estimate_round,
+    shape_of,
+    slow_training_ratio,
+    step_flops,
+)
 from jacobi_forcing.stages.recipe import read_recipe
 from jacobi_forcing.training import memory
 from jacobi_forcing.training.adapters import add_adapters
@@ -172,6 +178,23 @@ def test_the_large_recipes_fit_what_they_are_for(name, gpus, gpu, parameters, mo
         assert 600 < fast < slow < 3 * 86400
     assert part.splitlines() == lines
     assert len(lines) == 8
+
+
+def test_collecting_is_shared_by_no_more_gpus_than_there_are_shards(recipe, tmp_path):
+    path = recipe()
+    stages = read_recipe(path).rounds[0]
+    found = find_architecture(stages.collect.model, tmp_path)
+
+    def seconds(gpus, shard_prompts):
+        settings = replace(stages.collect, shard_prompts=shard_prompts)
+        work = Work(settings, stages.pack, stages.trains[0], None, 1)
+        return estimate_round(work, found, 10, 3, "H100", gpus).seconds["collect"][0]
+
+    alone = seconds(1, 4)
+    assert alone > 0
+    assert [round(alone / seconds(gpus, 4)) for gpus in (1, 2, 3, 4, 8)] == [1, 2, 3, 3, 3]
+    assert seconds(8, 512) == alone
+    assert seconds(8, 1) == pytest.approx(alone / 8)
 
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])

@@ -162,7 +162,9 @@ def test_four_bits_without_a_gpu_are_refused(toy):
         load_model(str(toy), device="cpu", quantize="nf4")
 
 
-@pytest.mark.parametrize("setting", [{"lora_alpha": 8}, {"merge_adapters": True}])
+@pytest.mark.parametrize(
+    "setting", [{"lora_alpha": 8}, {"merge_adapters": True}, {"lora_targets": "q_proj"}]
+)
 def test_settings_of_adapters_without_adapters_are_refused(setting):
     with pytest.raises(ConfigError, match="--lora-rank is 0"):
         train_config("-", "-", **setting)

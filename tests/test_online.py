@@ -90,7 +90,7 @@ def test_a_draft_is_predicted_as_if_it_stood_alone_behind_the_text_before_it():
     model = toy_model("gemma2")
     sequences = random_packed(7, 5, BLOCK)
     made = online(6)
-    batch = made.fill(collate(sequences, 6, 2), never, made.generator(0))
+    batch = made.fill(collate(sequences, 6, 2), never, 0)
     found = logits(model.network, batch)
     seen = 0
     for row, [packed] in enumerate(sequences):
@@ -122,7 +122,7 @@ def test_every_place_of_an_answer_gets_drafts_and_noise_comes_from_the_text_befo
     made = online(3)
     starts = [set() for _ in sequences]
     for step in range(300):
-        filled = made.fill(batch, never, made.generator(step))
+        filled = made.fill(batch, never, step)
         drafts = (filled["stream"] == NOISY).nonzero()
         for row, column in drafts.tolist():
             [packed], start = sequences[row], int(filled["start"][row, column])
@@ -139,7 +139,7 @@ def test_noise_from_the_vocabulary_is_any_real_token():
     batch, made = collate(random_packed(5, 8, BLOCK)), online(noise="vocabulary")
     drawn = set()
     for step in range(50):
-        filled = made.fill(batch, never, made.generator(step))
+        filled = made.fill(batch, never, step)
         drawn |= set(filled["input_ids"][filled["stream"] == NOISY].tolist())
     assert drawn == set(range(VOCAB))
 
@@ -147,7 +147,7 @@ def test_noise_from_the_vocabulary_is_any_real_token():
 @pytest.mark.parametrize("from_start", [False, True])
 def test_a_draft_learns_from_its_first_wrong_token_to_the_end_of_the_answer(from_start):
     made = online(5, from_start=from_start)
-    batch = made.fill(collate(random_packed(8, 8, BLOCK), 5, 2), never, made.generator(1))
+    batch = made.fill(collate(random_packed(8, 8, BLOCK), 5, 2), never, 1)
     answer_end = (batch["prompt_length"] + batch["answer_length"])[:, 0]
     learning = 0
     for row, end in enumerate(answer_end.tolist()):
@@ -174,7 +174,7 @@ def test_drafts_follow_seed_and_step_and_leave_the_text_alone():
 
     def fresh(seed, step):
         made = online(iterations=2, seed=seed)
-        return made.fill(batch, lambda b: logits(model.network, b).argmax(-1), made.generator(step))
+        return made.fill(batch, lambda b: logits(model.network, b).argmax(-1), step)
 
     found = fresh(0, 0)
     text = (batch["stream"] != NOISY) & (batch["stream"] != PADDING)
@@ -236,9 +236,9 @@ def test_noise_and_teachers_come_from_the_text_of_the_drafts_own_document():
     own = batch["document"] + 10 * torch.arange(3)[:, None]
     told = batch | {"input_ids": torch.where(text, own, batch["input_ids"])}
     for step in range(30):
-        noise = made.fill(told, never, made.generator(step))["input_ids"]
+        noise = made.fill(told, never, step)["input_ids"]
         assert torch.equal(noise[drafts], own[drafts])
-        filled = made.fill(batch, never, made.generator(step))
+        filled = made.fill(batch, never, step)
         rows, students = (filled["teacher_index"] >= 0).nonzero(as_tuple=True)
         teachers = filled["teacher_index"][rows, students]
         assert text[rows, teachers].all()

@@ -17,7 +17,7 @@ from packs import (
     write_trajectories,
 )
 
-from jacobi_forcing.data.files import read_rows, sha256, shard_paths, write_rows
+from jacobi_forcing.data.files import alone_in, read_rows, sha256, shard_paths, write_rows
 from jacobi_forcing.data.packed import num_tokens, read_packed
 from jacobi_forcing.data.trajectories import MANIFEST, SCHEMA, read_manifest
 from jacobi_forcing.errors import ConfigError, DataError
@@ -432,6 +432,69 @@ def test_packing_over_the_trajectories_themselves_is_refused(trajectories, tmp_p
     with pytest.raises(ConfigError, match="--out"):
         pack.run(pack_config(source, source / ".." / source.name))
     assert {shard.name: sha256(shard) for shard in shard_paths(source)} == before
+
+
+def content(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["collection", "begun", "settings", "shards", "parts", "broken"])
+def test_packing_over_what_pack_did_not_write_is_refused(
+    source, trajectories, tmp_path, kind, refused
+):
+    out = tmp_path / "out"
+    named = f"{out}, which holds "
+    if kind in ("collection", "begun"):
+        write_trajectories(out, trajectories, BLOCK)
+        named += MANIFEST
+    if kind == "begun":  # and not finished
+        (out / MANIFEST).unlink()
+        named = named.replace(MANIFEST, "part-00000.parquet")
+    elif kind in ("shards", "parts"):
+        if kind == "parts":  # a folder that was packed, and then collected into
+            packed_bytes(source, out)
+        for number in (1, 2):
+            write_trajectories(out / f"shard-{number}-of-2", trajectories[number::2], BLOCK)
+        named += "shard-1-of-2"
+    elif kind in ("settings", "broken"):
+        out.mkdir()
+        name = "settings.json" if kind == "settings" else "part-00000.parquet"
+        (out / name).write_text("{}")
+        named += name
+    before = content(out)
+    assert named in refused("pack", "--trajectories", source, "--out", out)
+    if kind == "shards":  # one machine's part into the folder of all
+        part = out / "shard-1-of-2"
+        assert named in refused("pack", "--trajectories", part, "--out", out)
+    assert content(out) == before != {}
+
+
+def test_what_a_killed_pack_left_is_replaced(source, tmp_path):
+    expected = packed_bytes(source, tmp_path / "fresh")
+    out = tmp_path / "out"
+    packed_bytes(source, out, seed=1)
+    (out / MANIFEST).unlink()
+    shard_paths(out)[-1].unlink()
+    assert packed_bytes(source, out) == expected
+    assert read_manifest(out, "pack")["shards"] == expected
+
+
+def test_a_folder_is_packed_into_by_one_process_at_a_time(source, tmp_path, refused):
+    out = tmp_path / "out"
+    packed_bytes(source, out)
+    before = content(out)
+    with alone_in(out, "pack.lock"):
+        line = refused("pack", "--trajectories", source, "--out", out, "--seed", 1)
+    assert f"{out}: another process is at work in this folder" in line
+    assert content(out) == before
+    packed_bytes(source, out, seed=1)
+    assert content(out) != before
+
+
+def test_packing_into_a_file_is_refused(source, tmp_path, refused):
+    (tmp_path / "out").write_text("mine")
+    line = refused("pack", "--trajectories", source, "--out", tmp_path / "out")
+    assert f"--out: {tmp_path}/out is a file" in line
 
 
 def test_the_manifest_lists_every_shard_with_its_hash(source, tmp_path):

@@ -18,6 +18,7 @@ from jacobi_forcing.training.processes import check_processes
 
 TESTS = Path(__file__).parent
 SETTINGS = {"max_steps": 6, "batch_size": 4, "eval_steps": 3, "save_steps": 3, "threads": 1}
+ONLINE = {"states": "online", "mask": "clean-context"}
 
 
 def torchrun(*command):
@@ -37,12 +38,12 @@ def torchrun(*command):
 
 @pytest.mark.parametrize(
     ("sharded", "more"),
-    [(False, {}), (True, {}), (True, {"lora_rank": 2})],
-    ids=["replicated", "sharded", "adapters beside shards"],
+    [(False, {}), (False, ONLINE), (True, {}), (True, {"lora_rank": 2})],
+    ids=["replicated", "replicated, online", "sharded", "adapters beside shards"],
 )
 def test_two_processes_train_what_one_does_and_save_it_whole(toy, packed, tmp_path, sharded, more):
     settings = SETTINGS | {"learning_rate": 1e-3, "eval_prompts": "packed:2"} | more
-    if more:
+    if "lora_rank" in more:
         pytest.importorskip("peft")
     small_run(toy, packed, tmp_path / "one", **settings)
     flags = [x for name, v in settings.items() for x in (f"--{name.replace('_', '-')}", v)]
@@ -61,12 +62,12 @@ def test_two_processes_train_what_one_does_and_save_it_whole(toy, packed, tmp_pa
             assert ours[name] == pytest.approx(theirs[name], rel=2e-4, abs=2e-5), name
     assert sum("eval_nll" in line for line in two["log"]) == 2
     assert two["best_checkpoint_step"] == one["best_checkpoint_step"]
-    weights = "adapter_model.safetensors" if more else "model.safetensors"
+    weights = "adapter_model.safetensors" if "lora_rank" in more else "model.safetensors"
     found = load_file(tmp_path / "two" / weights)
     before = load_file(toy / "model.safetensors")
     for name, expected in load_file(tmp_path / "one" / weights).items():
         assert torch.allclose(found[name], expected, atol=1e-4), name
-        assert more or (found[name] - before[name]).abs().max() > 1e-3, name
+        assert "lora_rank" in more or (found[name] - before[name]).abs().max() > 1e-3, name
     AutoModelForCausalLM.from_pretrained(tmp_path / "two")
     if sharded:  # stopped behind a checkpoint, it goes on from there
         (tmp_path / "two" / "run.json").unlink()

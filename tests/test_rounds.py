@@ -203,6 +203,30 @@ def test_trajectories_that_changed_are_packed_again(model, tmp_path, monkeypatch
     assert again["inputs"] == {str(source): sha256(source)}
 
 
+def test_a_file_of_prompts_that_changed_is_refused(model, tmp_path, monkeypatch, refused):
+    prompts, recipe = tmp_path / "prompts.jsonl", tmp_path / "recipe.toml"
+    prompts.write_text("".join(f'{{"prompt": "w{i} w{i + 1}"}}\n' for i in range(2, 12)))
+    text = RECIPE.format(model=model, out=tmp_path / "out").replace("self:10", str(prompts))
+    text = text.partition("[[rounds]]")[0].partition("[evaluate]")[0]
+    recipe.write_text(re.sub(r"average = .*", "", text))
+    collected = []
+    with monkeypatch.context() as patch:
+        patch.setattr(pack, "run", lambda config: (_ for _ in ()).throw(Stop))
+        assert main(["force", str(recipe)]) == 130
+        patch.setattr(collect, "run", collected.append)
+        assert main(["force", str(recipe)]) == 130  # what is collected is not collected again
+        before = sha256(prompts)
+        prompts.write_text(prompts.read_text().replace("w5", "w6"))
+        line = refused("force", recipe)
+        path = tmp_path / "out/round-1/trajectories/manifest.json"
+        assert f"{path}: was begun with sha256 of {prompts} = '{before}', now it is" in line
+        manifest = json.loads(path.read_text())
+        del manifest["inputs"]
+        path.write_text(json.dumps(manifest))
+        assert main(["force", str(recipe)]) == 130  # an older folder
+    assert not collected
+
+
 # Mixing
 
 
@@ -221,7 +245,12 @@ def test_several_answers_to_a_prompt_are_packed_only_if_that_is_asked_for(tmp_pa
     line = refused(*base, tmp_path / "out")
     assert "was collected with weights 'b'" in line
     assert "with --mix" in line
-    assert main([str(a) for a in (*base, tmp_path / "out", "--mix", "--copies", 2)]) == 0
+    assert (
+        main(
+            [str(a) for a in (*base, tmp_path / "out", "--mix", "--copies", 2, "--phase", "random")]
+        )
+        == 0
+    )
     found = Counter(d.prompt_index for d in documents(tmp_path / "out", 4))
     assert (found[0], found[1]) == (2, 4)  # the second folder has no answer to prompt 0
     assert sorted(found) == list(range(9))

@@ -163,6 +163,86 @@ def test_other_settings_do_not_continue_a_run_except_how_it_takes_a_nan(
         small_run(toy, packed, tmp_path, max_steps=2, nan_gradients="skip")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 2, "gradient_accumulation": 3},
+        {"batch_size": 3, "gradient_accumulation": 2, "gradient_checkpointing": True},
+        {"loss_chunk_tokens": 7},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("more", [{}, {"states": "online", "mask": "clean-context"}], ids=str)
+def test_what_changes_no_step_may_change_in_a_run_that_continues(
+    toy, packed, tmp_path, scores, monkeypatch, settings, more
+):
+    begun = {"batch_size": 6, "max_steps": 5, "save_steps": 2} | more
+    small_run(toy, packed, tmp_path / "whole", **begun)
+    step = JacobiTrainer.training_step
+
+    def full(self, *arguments):
+        if self.state.global_step == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JacobiTrainer, "training_step", full)
+        with pytest.raises(ConfigError, match="out of memory"):
+            small_run(toy, packed, tmp_path / "full", **begun)
+    small_run(toy, packed, tmp_path / "full", **begun | settings)
+    found, whole = (load_file(tmp_path / out / "model.safetensors") for out in ("full", "whole"))
+    assert all(torch.allclose(found[name], whole[name], atol=1e-4) for name in whole)
+    begun = load_file(toy / "model.safetensors")
+    assert any((found[name] - begun[name]).abs().max() > 1e-3 for name in whole)
+
+
+def test_a_run_does_not_continue_with_larger_steps(toy, packed, tmp_path, scores, monkeypatch):
+    monkeypatch.setattr(train, "save_model", killed)
+    with pytest.raises(KilledError):
+        small_run(toy, packed, tmp_path, max_steps=2)
+    with pytest.raises(ConfigError, match="gradient_accumulation = 1, now it is 2"):
+        small_run(toy, packed, tmp_path, max_steps=2, gradient_accumulation=2)
+
+
+def test_a_folder_in_which_another_process_trains_is_left_alone(
+    toy, packed, tmp_path, scores, monkeypatch
+):
+    whole_train, refusals = JacobiTrainer.train, []
+
+    def trained(self, **options):
+        with pytest.raises(ConfigError, match=r"another process is at work") as refusal:
+            small_run(toy, packed, tmp_path, max_steps=2)
+        refusals.append(str(refusal.value))
+        return whole_train(self, **options)
+
+    monkeypatch.setattr(JacobiTrainer, "train", trained)
+    small_run(toy, packed, tmp_path, max_steps=2)
+    assert len(refusals) == 1
+    assert str(tmp_path) in refusals[0]
+    assert "\n" not in refusals[0]
+    assert json.loads((tmp_path / "run.json").read_text())["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "step"),
+    [([-3.0, -2.0, -4.0, -2.0], 3), ([-3.0, 2.0, -4.0, 2.0], None)],
+    ids=["none kept it", "one kept it"],
+)
+def test_where_no_checkpoint_keeps_the_limit_a_line_says_so(
+    toy, packed, tmp_path, scores, caplog, found, step
+):
+    scores += [1.0, *(found[1], found[0], found[2]), found[3]]  # before, three times in it, behind
+    out = small_run(toy, packed, tmp_path, max_steps=9, eval_steps=3, save_steps=3)
+    record = json.loads((out / "run.json").read_text())
+    lines = [r.getMessage() for r in caplog.records if "no evaluated checkpoint" in r.getMessage()]
+    assert record["keeps_limit"] == (step is None)
+    assert record["best_checkpoint_step"] == 3
+    assert len(lines) == (step is not None)
+    for line in lines:
+        assert "kept --max-nll-rise 0.15; that of step 3 of 9 was taken" in line
+        assert "\n" not in line
+
+
 def test_the_best_checkpoint_is_the_one_with_the_highest_score(toy, packed, tmp_path, scores):
     scores += [9.0, 1.0, 3.0, 2.0, 0.5]  # before training, four times in it
     out = small_run(toy, packed, tmp_path, eval_steps=3, save_steps=3)

@@ -22,6 +22,7 @@ from training import (
     collator,
     gradient,
     make_trainer,
+    online_drafts,
     parameters,
     slow_loss,
     slow_sums,
@@ -188,6 +189,47 @@ def test_training_attends_tile_by_tile_and_its_decoder_test_as_it_will_serve(tmp
     assert seen == ["jacobi_tiled", "jacobi_grouped"]
     network.save_pretrained(tmp_path / "saved")
     assert "jacobi_tiled" not in (tmp_path / "saved" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("noise", ["text", "vocabulary"])
+@pytest.mark.parametrize("sizes", [(3, 2), (2, 3), (1, 6)], ids=str)
+def test_a_step_has_the_same_drafts_however_its_batch_is_split(tmp_path, noise, sizes):
+    """Of seven sequences, so that an epoch ends with a step of one; also where it continues."""
+    sequences = random_packed(4, 7, BLOCK)
+    runs = {}
+    for batch, accumulation in ((6, 1), sizes):
+        network, snapshots = tiny_network(), Snapshots()
+        trainer = make_trainer(
+            tmp_path / f"{batch}",
+            network,
+            sequences,
+            states="online",
+            noise=noise,
+            max_steps=5,
+            save_strategy="steps",
+            save_steps=3,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            callbacks=[snapshots],
+        )
+        trainer.train()
+        runs[batch] = snapshots.parameters
+        trainer.train(resume_from_checkpoint=str(tmp_path / f"{batch}" / "checkpoint-3"))
+        assert torch.allclose(parameters(network), runs[batch][5], atol=1e-6)
+        assert (runs[batch][5] - runs[batch][3]).abs().max() > 1e-3
+    assert len(runs) == 2
+    for found, expected in zip(*runs.values(), strict=True):
+        assert torch.allclose(found, expected, atol=1e-5)
+    drawn = {online_drafts().iterations(step) for step in range(5)}
+    assert len(drawn) > 1  # so that one number for all steps would show
+
+
+def test_without_gradients_there_is_nothing_to_check(tmp_path):
+    """DeepSpeed has stepped by then, and holds none."""
+    network = tiny_network()
+    trainer = make_trainer(tmp_path, network, uneven_sequences())
+    assert all(p.grad is None for p in network.parameters())
+    assert trainer._check_gradients(network, torch.zeros(())) is None
 
 
 @pytest.mark.parametrize("settings", [{"consistency_per": "pair"}, {"consistency_decay": 0.7}])

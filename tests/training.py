@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from packs import flat, random_packed
 from torch.nn.functional import one_hot
-from toys import PAD
+from toys import PAD, VOCAB
 from transformers import TrainerCallback, TrainingArguments
 
 from jacobi_forcing.config import TrainConfig
@@ -14,6 +14,7 @@ from jacobi_forcing.training.batch import Collator, PackedDataset
 from jacobi_forcing.training.head import Outputs
 from jacobi_forcing.training.layout import IGNORED, deinterleave
 from jacobi_forcing.training.loss import losses, token_counts
+from jacobi_forcing.training.online import DraftCollator, OnlineDrafts
 from jacobi_forcing.training.trainer import JacobiTrainer
 
 BLOCK = 4
@@ -36,8 +37,19 @@ def parameters(network):
     return torch.cat([p.detach().flatten() for p in network.parameters()]).clone()
 
 
-def make_trainer(tmp_path, network, sequences, *, callbacks=(), pad_id=PAD, **options):
+def make_trainer(
+    tmp_path,
+    network,
+    sequences,
+    *,
+    callbacks=(),
+    pad_id=PAD,
+    states="recorded",
+    noise="text",
+    **options,
+):
     """A trainer with plain gradient descent and no clipping, so that steps show gradients."""
+    is_online = states == "online"
     own = {
         "mask": "noise-conditioned",
         "window": 3,
@@ -53,7 +65,10 @@ def make_trainer(tmp_path, network, sequences, *, callbacks=(), pad_id=PAD, **op
         "consistency_per": "token",
         "consistency_decay": 1.0,
         "decoder_test": lambda network: {"score": 0.0},
+        "online": online_drafts(noise) if is_online else None,
     }
+    if is_online:
+        own["mask"] = "clean-context"
     settings = {
         "optim": "sgd",
         "learning_rate": 0.1,
@@ -77,7 +92,7 @@ def make_trainer(tmp_path, network, sequences, *, callbacks=(), pad_id=PAD, **op
         model=network,
         args=arguments,
         train_dataset=PackedDataset(sequences),
-        data_collator=collator(pad_id),
+        data_collator=draft_collator() if is_online else collator(pad_id),
         callbacks=list(callbacks),
         **own,
     )
@@ -86,6 +101,23 @@ def make_trainer(tmp_path, network, sequences, *, callbacks=(), pad_id=PAD, **op
 def collator(pad_id=PAD, **options):
     settings = {"ar_on_prompt": False, "consistency_from": "first-difference"} | options
     return Collator(BLOCK, pad_id, **settings)
+
+
+def draft_collator():
+    return DraftCollator(
+        BLOCK,
+        PAD,
+        ar_on_prompt=False,
+        consistency_from="first-difference",
+        draft_tokens=BLOCK,
+        drafts_per_block=2,
+    )
+
+
+def online_drafts(noise="text"):
+    return OnlineDrafts(
+        BLOCK, 2, noise=noise, vocab_tokens=VOCAB, pad_id=PAD, from_start=False, seed=0
+    )
 
 
 def uneven_sequences():

@@ -169,6 +169,11 @@ class PackConfig(Base):
             f"noise ratios go from {self.min_noise_ratio} to {self.max_noise_ratio}; needed is "
             "0 <= --min-noise-ratio <= --max-noise-ratio <= 1.",
         )
+        check(
+            self.copies == 1 or "random" in (self.phase, self.schedule),
+            f"--copies is {self.copies}, but with --phase {self.phase} and --schedule "
+            f"{self.schedule} all copies are the same. Add --phase random, or leave it out.",
+        )
 
     @property
     def folders(self) -> list[str]:

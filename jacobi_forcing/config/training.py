@@ -185,6 +185,7 @@ class TrainConfig(Machine):
             "--fsdp and --deepspeed both shard: take one of them.",
         )
         self._check_adapters()
+        self._check_idle()
 
     @property
     def checks_answers(self) -> bool:
@@ -208,6 +209,29 @@ class TrainConfig(Machine):
             check(
                 not getattr(self, name) or self.lora_rank > 0,
                 f"{flag} is for adapters, but --lora-rank is 0. Add --lora-rank 16, say.",
+            )
+
+    def _check_idle(self) -> None:
+        """Refuse what was set and decides nothing; defaults stand for what was not set."""
+        online = (self.states == "online", "--states is recorded", "--states online")
+        linear = (
+            self.ar_weight_schedule == "linear",
+            "--ar-weight-schedule is constant",
+            "--ar-weight-schedule linear",
+        )
+        needs = {
+            "online_iterations": online,
+            "drafts_per_block": online,
+            "noise": online,
+            "ar_weight_end": linear,
+            "lora_targets": (self.lora_rank > 0, "--lora-rank is 0", "--lora-rank 16, say"),
+        }
+        for name, (is_used, found, wanted) in needs.items():
+            value = getattr(self, name)
+            check(
+                is_used or value == getattr(TrainConfig, name),
+                f"--{name.replace('_', '-')} is {value}, but {found}, so it would do nothing. Add "
+                f"{wanted}, or leave it out.",
             )
 
 

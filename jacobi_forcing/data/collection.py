@@ -132,4 +132,5 @@ def joined(config: CollectConfig) -> tuple[dict[str, Any], dict[str, Any]] | Non
     first = read_json(parts[0])
     check_origin(shard_paths(out), first["origin"])
     named = ("stage", "settings", "command", "versions", "commit", "hardware", "tokenizer")
+    named += ("inputs",) if "inputs" in first else ()  # older folders have none
     return {name: first[name] for name in named}, first["origin"]

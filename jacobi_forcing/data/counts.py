@@ -37,7 +37,8 @@ def count(kept: Sequence[Trajectory], dropped: Sequence[Dropped]) -> Counter[str
 
 def totals(counts: Iterable[Mapping[str, int]]) -> dict[str, Any]:
     """Add counts up: numbers by name, and the tables with their keys in order."""
-    summed: Counter[str] = Counter()
+    # Without any counts the numbers are there too; in the order that shards' notes have.
+    summed: Counter[str] = Counter(dict.fromkeys(sorted(_NUMBERS), 0))
     for one in counts:
         summed.update(one)
     found: dict[str, Any] = {k: n for k, n in summed.items() if ":" not in k}

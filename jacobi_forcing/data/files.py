@@ -76,6 +76,24 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def alone_in(folder: Path, name: str) -> Iterator[None]:
+    """Make a folder and an empty file in it, which is held as by `locked` and stays there.
+
+    Raises:
+        ConfigError: Another process holds it.
+        DataError: It cannot be made.
+    """
+    path = folder / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch()  # never replaced: two processes would each hold a file of their own
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    with locked(path):
+        yield
+
+
 def refuse_folder(path: str, flag: str) -> None:
     """Raise ConfigError where a file is to be written and a folder is: before the work, not after.
 

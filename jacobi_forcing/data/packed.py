@@ -159,6 +159,14 @@ def read_columns(shard: Path) -> Iterator[PackedColumns]:
         yield PackedColumns(documents, tokens, found["noise_ratios"][0][1], **values)
 
 
+def is_packed_shard(path: Path) -> bool:
+    """Tell by its columns whether `pack` wrote a file; what cannot be read it did not write."""
+    try:
+        return pq.read_schema(path).names == SCHEMA.names
+    except (OSError, pa.ArrowException):
+        return False
+
+
 def read_packed_manifest(folder: str | Path) -> dict:
     """Read a packed folder's manifest.
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from jacobi_forcing import problems
-from jacobi_forcing.data.files import read_rows
+from jacobi_forcing.data.files import read_rows, sha256
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.problems.problem import Problem
 
@@ -76,6 +76,12 @@ def prompts_fingerprint(prompts: Sequence[Prompt]) -> str:
     """Hash prompts, their ids where they have some, and their order."""
     entries = [p.ids if p.id is None else [p.id, p.ids] for p in prompts]
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
+
+
+def file_hashes(source: str) -> dict[str, str]:
+    """Give the hash of a source that is a file, by its path; nothing for any other source."""
+    path = Path(source)
+    return {source: sha256(path)} if path.is_file() else {}
 
 
 def _prompt_id(record: dict, where: str, seen: dict[str, str]) -> str | None:

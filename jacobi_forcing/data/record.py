@@ -36,13 +36,27 @@ def claim(out: Path, facts: dict[str, Any], *, free: Collection[str]) -> None:
         free: Names of facts that may change while the work goes on.
 
     Raises:
-        ConfigError: The folder was begun with other facts; it is left as it is.
+        ConfigError: The folder was begun with other facts, or holds a model that was not made in
+            it; it is left as it is.
     """
     path = out / "settings.json"
+    refuse_model(out)
     if path.exists():
         refuse_change(path, facts, read_json(path), free=free)
     else:
         write_json(path, {name: value for name, value in facts.items() if name not in free})
+
+
+def refuse_model(out: Path) -> None:
+    """Raise ConfigError where a folder holds a model and no settings: it is somebody's own."""
+    if (out / "settings.json").exists():
+        return
+    found = sorted([*out.glob("config.json"), *out.glob("*.safetensors")])
+    if found:
+        raise ConfigError(
+            f"--out is {out}, which holds {found[0].name} of a model that was not made there; it "
+            "would be overwritten. Give another folder."
+        )
 
 
 def refuse_change(path: Path, facts: dict, begun_with: dict, *, free: Collection[str]) -> None:

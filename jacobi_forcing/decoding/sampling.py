@@ -28,6 +28,7 @@ Processor = Callable[[Tensor, Tensor], Tensor]
 
 _FEW = 1024  # tokens that hold all of a nucleus, but for flat distributions
 LOGITS_AT_ONCE = 1 << 22  # logits of requests that are drawn together: 16 MiB
+_COLDEST = 1e-6  # nothing but the likeliest token is drawn below; 1e-46 is 0 in float32
 NOTHING = -1  # the choice where every token is forbidden; no draft holds it
 
 
@@ -212,7 +213,7 @@ def draw_alike(scores: Tensor, law: Law, seeds: Tensor, positions: Tensor) -> Te
     """
     highest = scores.amax(-1, keepdim=True)
     nothing = highest[:, 0] == -torch.inf
-    if law.temperature == 0:
+    if law.temperature < _COLDEST:
         return likeliest(scores).masked_fill(nothing, NOTHING)
     # Off the highest first: else a tiny temperature would make several of them infinite.
     scores = truncated((scores - highest) / law.temperature, law.top_k, law.top_p, law.min_p)

@@ -10,13 +10,19 @@ answer is the same with every decoder.
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from jacobi_forcing.errors import ConfigError
+
+_CHILD = Path(__file__).with_name("grammar_child.py")
+_TOO_LARGE = "the JSON schema is too large for a grammar: allow shorter texts (maxLength), lists."
 
 
 class Grammar:
@@ -82,6 +88,38 @@ def json_schema(tokenizer: PreTrainedTokenizerFast, schema: dict[str, Any] | str
     except (ValueError, TypeError) as error:
         raise ConfigError(f"the JSON schema cannot be used: {error}") from error
     return Grammar(tokenizer, regex)
+
+
+def check_size(
+    tokenizer: PreTrainedTokenizerFast, schema: str, *, seconds: float, megabytes: int = 2048
+) -> None:
+    """Refuse a schema whose automaton takes too much to build.
+
+    Its size can double with every character that a text may have. So it is built in a process of
+    its own first, which can be stopped.
+
+    Raises:
+        ConfigError: It is too large, or cannot be used at all.
+    """
+    core = _outlines_core()
+    try:
+        regex = core.json_schema.build_regex_from_schema(schema)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"the JSON schema cannot be used: {error}") from error
+    vocabulary = [[text.hex(), ids] for text, ids in token_bytes(tokenizer).items()]
+    question = json.dumps([regex, tokenizer.eos_token_id, vocabulary, megabytes])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", str(_CHILD)],
+            input=question,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(_TOO_LARGE) from error
+    if done.returncode < 0 or "MemoryError" in done.stderr or "memory" in done.stderr:
+        raise ConfigError(_TOO_LARGE)
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, list[int]]:

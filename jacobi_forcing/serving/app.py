@@ -1,7 +1,8 @@
 """The web application: OpenAI's routes over a service, and every mistake in OpenAI's format."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import html
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +23,12 @@ from jacobi_forcing.serving.service import FailedError, Service
 
 
 def make_app(
-    service: Service, *, api_key: str = "", max_body_bytes: int = 1 << 20, allow_origin: str = ""
+    service: Service,
+    *,
+    api_key: str = "",
+    max_body_bytes: int = 1 << 20,
+    allow_origin: str = "",
+    hosts: Sequence[str] = (),
 ) -> Any:
     """Make the ASGI application.
 
@@ -31,12 +37,14 @@ def make_app(
         api_key: See Guard.
         max_body_bytes: See Guard.
         allow_origin: Web origins whose pages may ask, separated by commas.
+        hosts: See Guard.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.engine.start()
         yield
+        service.grammar_reader.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(service.engine.close)
 
     app = FastAPI(
@@ -56,6 +64,7 @@ def make_app(
         app,
         api_key=api_key,
         max_body_bytes=max_body_bytes,
+        hosts=hosts,
         count=lambda status: service.metrics.requests.labels(status).inc(),
     )
 
@@ -88,26 +97,13 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """List the one model that is here, and what it can do."""
-        engine, limits = service.engine, service.reader.limits
-        return {
-            "object": "list",
-            "data": [
-                {
-                    "id": service.name,
-                    "object": "model",
-                    "created": service.created,
-                    "owned_by": "jacobi-forcing",
-                    "max_model_len": limits.max_tokens,
-                    "jacobi": {
-                        "strategy": engine.decoder.strategy,
-                        "block_size": engine.decoder.block_size,
-                        "pool_size": engine.decoder.pool_size,
-                        "has_chat_template": engine.model.tokenizer.chat_template is not None,
-                        "examples": service.examples,
-                    },
-                }
-            ],
-        }
+        return {"object": "list", "data": [_described(service)]}
+
+    @app.get("/v1/models/{name:path}", responses={404: _ERRORS[404]})
+    async def model(name: str) -> dict[str, Any]:
+        """Describe the model."""
+        service.check_name(name)
+        return _described(service)
 
     @app.get("/health")
     async def health() -> Response:
@@ -125,8 +121,27 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def page() -> HTMLResponse:
         # What the page may load, it says itself; that nobody else frames it takes a header.
         policy = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        text = fill("playground.html", {"title": service.name})
+        text = fill("playground.html", {"title": html.escape(service.name)})
         return HTMLResponse(text, headers={"Content-Security-Policy": policy})
+
+
+def _described(service: Service) -> dict[str, Any]:
+    """Describe the model and what it can do."""
+    decoder, tokenizer = service.engine.decoder, service.engine.model.tokenizer
+    return {
+        "id": service.name,
+        "object": "model",
+        "created": service.created,
+        "owned_by": "jacobi-forcing",
+        "max_model_len": service.reader.limits.max_tokens,
+        "jacobi": {
+            "strategy": decoder.strategy,
+            "block_size": decoder.block_size,
+            "pool_size": decoder.pool_size,
+            "has_chat_template": tokenizer.chat_template is not None,
+            "examples": service.examples,
+        },
+    }
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -151,6 +166,8 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(FailedError)
     async def failed(_: Request, error: FailedError) -> JSONResponse:
+        if error.is_late:
+            return reply(503, str(error), {"Retry-After": "1"}, code="too_late")
         return reply(500 if error.is_ours else 400, str(error))
 
     @app.exception_handler(BusyError)

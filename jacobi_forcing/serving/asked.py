@@ -12,12 +12,14 @@ from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.data.prompts import encode
 from jacobi_forcing.decoding import Request, Sampling
 from jacobi_forcing.errors import ConfigError, DataError, JacobiForcingError
-from jacobi_forcing.integrations.grammar import Grammar, json_schema
+from jacobi_forcing.integrations.grammar import Grammar, check_size, json_schema
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.serving.schema import ChatBody, CompletionBody, JsonSchema
 
 _SEEDS = 1 << 64
 _APART = 0x9E3779B97F4A7C15  # between the seeds of one request's answers: 2**64 / golden ratio
+_GRAMMAR_SECONDS = 10.0  # for a schema's automaton
+_TOP_K = 50  # of `generate`, where it draws and nothing is said
 _LARGEST_SCHEMA = 1 << 14  # characters: what a schema compiles to can be far larger than itself
 
 
@@ -79,6 +81,8 @@ class Reader:
         """
         if body.stream_options is not None and not body.stream:
             raise RefusedError("stream_options need stream: true.", "stream_options")
+        if isinstance(body, CompletionBody) and body.echo and body.logprobs is not None:
+            raise RefusedError("echo: the prompt's logprobs are not told here.", "logprobs")
         prompts = self._prompts(body)
         num_choices = body.n or 1
         if num_choices > self.limits.max_choices:
@@ -161,7 +165,7 @@ class Reader:
         asked = {
             "temperature": body.temperature,
             "top_p": body.top_p,
-            "top_k": body.top_k,
+            "top_k": None if body.top_k is None else max(body.top_k, 0),
             "min_p": body.min_p,
             "repetition_penalty": body.repetition_penalty,
             "presence_penalty": body.presence_penalty,
@@ -207,6 +211,7 @@ class Reader:
             raise RefusedError(str(error), "response_format") from error
 
     def _grammar(self, schema: str) -> Grammar:
+        check_size(self.model.tokenizer, schema, seconds=_GRAMMAR_SECONDS)
         return json_schema(self.model.tokenizer, schema)
 
     def _decoder(self, body: CompletionBody | ChatBody) -> DecoderConfig:
@@ -253,8 +258,9 @@ def _num_alternatives(body: CompletionBody | ChatBody) -> int | None:
 def _defaults(model: CausalLM) -> dict[str, Any]:
     """Take what `model.generate` would do without arguments: greedy, if its files say no more."""
     config = model.network.generation_config
-    if not getattr(config, "do_sample", False):
-        return {}
-    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-    found = {"temperature": 1.0} | {name: getattr(config, name, None) for name in names}
+    found = {"repetition_penalty": config.repetition_penalty}
+    if config.do_sample:
+        top_k = _TOP_K if config.top_k is None else config.top_k
+        found |= {"temperature": config.temperature or 1.0, "top_k": top_k}
+        found |= {"top_p": config.top_p, "min_p": config.min_p}
     return {name: value for name, value in found.items() if value is not None}

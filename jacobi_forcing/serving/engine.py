@@ -24,12 +24,16 @@ from jacobi_forcing.models import CausalLM
 logger = logging.getLogger(__name__)
 
 
+_TOO_LATE = "it waited longer than this server gives a request; try again later."
+
+
 class Failed(NamedTuple):
     """A request ended without an answer."""
 
     request: int
     message: str
     is_ours: bool  # whether the server is to blame, and not what was asked
+    is_late: bool = False  # its time was over before it began: later it may be done
 
 
 Event = Forward | Finished | Failed
@@ -209,7 +213,10 @@ class Engine:
                 self.loop.cancel(index)
         for job in [job for job in self._waiting if job.ended_by]:
             self._waiting.remove(job)
-            _deliver(job, Finished(-1, [], job.ended_by, 0))
+            if job.ended_by == "time":
+                _deliver(job, Failed(-1, _TOO_LATE, is_ours=True, is_late=True))
+            else:
+                _deliver(job, Finished(-1, [], job.ended_by, 0))
 
     def _join(self, job: Job) -> None:
         """Let a request join the loop, or tell why it cannot."""
@@ -237,11 +244,24 @@ class Engine:
                 return []
             logger.exception("a step failed: all answers in flight end, the next begin anew")
             self.load.failures += 1
-            self.loop = DecodingLoop(self.model, **self._cache)
+            self._begin_anew(error)
             return [_failure(index, error, is_ours=True) for index in self._jobs]
         self.load.steps += 1
         self.load.reused_tokens = self.loop.prefixes.num_copied
         return events
+
+    def _begin_anew(self, error: Exception) -> None:
+        """Make a new loop; where the device gives none, take no more requests."""
+        try:
+            self.loop = DecodingLoop(self.model, **self._cache)
+        except Exception:
+            logger.exception("there is no going on: the engine stops")
+            with self._changed:
+                self._is_closed = True
+                waiting = list(self._waiting)
+                self._waiting.clear()
+            for job in waiting:
+                _deliver(job, _failure(-1, error, is_ours=True))
 
     def _tell(self, event: Event) -> None:
         job = self._jobs.get(event.request)

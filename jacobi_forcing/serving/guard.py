@@ -1,7 +1,7 @@
 """What stands before the application: sizes, keys, counting. Plain ASGI, so that streams flow."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -19,15 +19,24 @@ class Guard:
         app: The application behind it.
         api_key: What clients must send as `Authorization: Bearer KEY`; none is needed if empty.
         max_body_bytes: Largest body, whether its length is declared or not.
+        hosts: Names under which this server may be asked, as `Host` says them; any where there are
+            none. A page from elsewhere whose name is made to point here is told apart by it.
         count: Called with the status of every reply.
     """
 
     def __init__(
-        self, app: Any, *, api_key: str, max_body_bytes: int, count: Callable[[int], None]
+        self,
+        app: Any,
+        *,
+        api_key: str,
+        max_body_bytes: int,
+        hosts: Sequence[str],
+        count: Callable[[int], None],
     ):
         self.app = app
         self.api_key = api_key.encode()
         self.max_body_bytes = max_body_bytes
+        self.hosts = [host.lower().encode() for host in hosts]
         self.count = count
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
@@ -40,8 +49,12 @@ class Guard:
                 self.count(message["status"])
             await send(message)
 
+        if not self._is_meant(scope):
+            text = "this server is asked under a name that is not its own; see --api-key."
+            return await _refuse(counted, 403, text, "unknown_host")
         if not self._may_ask(scope):
-            return await _refuse(counted)
+            text = "send the server's key as `Authorization: Bearer KEY`."
+            return await _refuse(counted, 401, text, "invalid_api_key")
         num_bytes = 0
 
         async def limited() -> dict:
@@ -55,6 +68,11 @@ class Guard:
 
         return await self.app(scope, limited, counted)
 
+    def _is_meant(self, scope: dict) -> bool:
+        host = dict(scope["headers"]).get(b"host", b"").lower()
+        name = host if host.endswith(b"]") else host.rpartition(b":")[0] or host
+        return not self.hosts or name in self.hosts
+
     def _may_ask(self, scope: dict) -> bool:
         is_open = scope["path"] in _OPEN or scope["method"] == "OPTIONS"
         if not self.api_key or is_open:
@@ -65,12 +83,12 @@ class Guard:
         return hmac.compare_digest(key.strip(), self.api_key) and kind.lower() == b"bearer"
 
 
-async def _refuse(send: Callable) -> None:
-    text = "send the server's key as `Authorization: Bearer KEY`."
-    error = error_body(text, kind="invalid_request_error", code="invalid_api_key")
-    reply = JSONResponse(error, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+async def _refuse(send: Callable, status: int, text: str, code: str) -> None:
+    error = error_body(text, kind="invalid_request_error", code=code)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    reply = JSONResponse(error, status_code=status, headers=headers)
     for message in (
-        {"type": "http.response.start", "status": 401, "headers": reply.raw_headers},
+        {"type": "http.response.start", "status": status, "headers": reply.raw_headers},
         {"type": "http.response.body", "body": reply.body},
     ):
         await send(message)

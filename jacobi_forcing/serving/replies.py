@@ -22,6 +22,7 @@ class Reply:
     def __init__(self, model_name: str, asked: Asked, choices: Sequence[Choice]):
         self.asked = asked
         self.choices = choices
+        self.offsets = [0] * len(choices)  # characters of the tokens whose logprobs were told
         prefix, kind = (
             ("chatcmpl", "chat.completion") if asked.is_chat else ("cmpl", "text_completion")
         )
@@ -94,29 +95,34 @@ class Reply:
     def _choice(self, piece: Piece, *, whole: bool) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": piece.choice, "finish_reason": piece.finish_reason}
         if not self.asked.is_chat:
-            choice |= {"text": piece.text, "logprobs": _old_logprobs(piece.logprobs)}
+            choice |= {"text": piece.text, "logprobs": self._old_logprobs(piece)}
         elif whole:
             choice["message"] = {"role": "assistant", "content": piece.text, "refusal": None}
         else:
             choice["delta"] = {"content": piece.text} if piece.text else {}
         if self.asked.is_chat:
-            choice["logprobs"] = {"content": piece.logprobs} if piece.logprobs else None
+            has_some = piece.logprobs or (whole and self._wants_logprobs)
+            choice["logprobs"] = {"content": piece.logprobs} if has_some else None
         return choice
 
+    @property
+    def _wants_logprobs(self) -> bool:
+        return self.asked.requests[0].wants_logprobs
 
-def _old_logprobs(logprobs: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Tell logprobs as OpenAI's completions do: lists side by side."""
-    if not logprobs:
-        return None
-    offsets, offset = [], 0
-    for one in logprobs:
-        offsets.append(offset)
-        offset += len(one["token"])
-    return {
-        "tokens": [one["token"] for one in logprobs],
-        "token_logprobs": [one["logprob"] for one in logprobs],
-        "top_logprobs": [
-            {other["token"]: other["logprob"] for other in one["top_logprobs"]} for one in logprobs
-        ],
-        "text_offset": offsets,
-    }
+    def _old_logprobs(self, piece: Piece) -> dict[str, Any] | None:
+        """Tell logprobs as OpenAI's completions do: lists side by side."""
+        if not self._wants_logprobs:
+            return None
+        offsets = []
+        for one in piece.logprobs:
+            offsets.append(self.offsets[piece.choice])
+            self.offsets[piece.choice] += len(one["token"])
+        return {
+            "tokens": [one["token"] for one in piece.logprobs],
+            "token_logprobs": [one["logprob"] for one in piece.logprobs],
+            "top_logprobs": [
+                {other["token"]: other["logprob"] for other in one["top_logprobs"]}
+                for one in piece.logprobs
+            ],
+            "text_offset": offsets,
+        }

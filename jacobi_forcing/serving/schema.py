@@ -6,7 +6,7 @@ be what was asked for.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from jacobi_forcing.config import POOLS, STRATEGIES
 
@@ -18,6 +18,14 @@ _Stop = Annotated[StrictStr, Field(min_length=1, max_length=256)]
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, body: Any) -> Any:
+        """Leave out what is null: clients send back the nulls of our own replies."""
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if value is not None}
 
 
 class Decoder(_Body):
@@ -66,7 +74,7 @@ class _Asked(_Body):
     max_tokens: Annotated[StrictInt, Field(ge=1, le=1 << 30)] | None = None
     temperature: Annotated[float, Field(strict=True, ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
-    top_k: Annotated[StrictInt, Field(ge=0, le=1 << 30)] | None = None
+    top_k: Annotated[StrictInt, Field(ge=-1, le=1 << 30)] | None = None  # 0 and -1: all
     min_p: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
     seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[StrictInt, Field(ge=1, le=128)] | None = None

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ class FailedError(Exception):
     def __init__(self, failed: Failed):
         super().__init__(failed.message)
         self.is_ours = failed.is_ours
+        self.is_late = failed.is_late
 
 
 class Mailbox:
@@ -101,38 +103,54 @@ class Service:
         self.examples = list(examples)
         self.metrics = Metrics(engine)
         self.mailbox = Mailbox()
+        self.grammar_reader = ThreadPoolExecutor(1, "grammar")
         self.created = int(time.time())
 
-    async def answer(self, body: CompletionBody | ChatBody, request: Request) -> Response:
-        """Answer a body, streamed or whole."""
-        if body.model != self.name:
+    def check_name(self, name: str) -> None:
+        """Raise RefusedError for another model's name."""
+        if name != self.name:
             raise RefusedError(
-                f"the model {body.model!r} is not here; this server has {self.name!r}.",
+                f"the model {name!r} is not here; this server has {self.name!r}.",
                 "model",
                 "model_not_found",
             )
-        # Long prompts and grammars take a while: not in the thread that all streams share.
-        asked = await asyncio.to_thread(self.reader.read, body)
+
+    async def answer(self, body: CompletionBody | ChatBody, request: Request) -> Response:
+        """Answer a body, streamed or whole."""
+        self.check_name(body.model)
+        # Long prompts take a while: not in the thread that all streams share. Grammars take longer,
+        # and memory: one at a time, and not in the way of other bodies.
+        has_grammar = body.response_format is not None and body.response_format.type != "text"
+        readers = self.grammar_reader if has_grammar else None
+        here = asyncio.get_running_loop()
+        asked = await here.run_in_executor(readers, self.reader.read, body)
+        most = self.engine.batch_size + self.engine.max_waiting
+        if len(asked.requests) > most:
+            raise RefusedError(
+                f"this asks for {len(asked.requests)} answers at once, but this server holds "
+                f"{most}, those that wait included.",
+                "n",
+            )
         answering = _Answering(self, asked)
         answering.begin()
-        if body.stream:
-            try:
-                first = await answering.next()  # what fails at once has a status of its own
-            except BaseException:
-                answering.let_go()
-                raise
-            return StreamingResponse(answering.stream(first), media_type="text/event-stream")
         gone = asyncio.create_task(_gone(request))
-        whole = asyncio.create_task(answering.whole())
+        # Of a stream the first piece: what fails at once has a status of its own.
+        wanted = asyncio.create_task(answering.next() if body.stream else answering.whole())
+        is_streaming = False
         try:
-            await asyncio.wait([whole, gone], return_when=asyncio.FIRST_COMPLETED)
-            if not whole.done():
+            await asyncio.wait([wanted, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not wanted.done():
                 return Response(status_code=499)  # nobody reads it
-            return JSONResponse(whole.result())
+            found = wanted.result()
+            if not body.stream:
+                return JSONResponse(found)
+            is_streaming = True
+            return StreamingResponse(answering.stream(found), media_type="text/event-stream")
         finally:
             gone.cancel()
-            whole.cancel()
-            answering.let_go()
+            wanted.cancel()
+            if not is_streaming:
+                answering.let_go()
 
 
 async def _gone(request: Request) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from jacobi_forcing.config import AverageConfig
-from jacobi_forcing.data.files import write_json
-from jacobi_forcing.data.record import RECORD, claim, run_record
+from jacobi_forcing.data.files import locked, write_json
+from jacobi_forcing.data.record import RECORD, claim, refuse_model, run_record
 from jacobi_forcing.data.trajectories import tokenizer_fingerprint
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.models import CausalLM, load_model
@@ -24,18 +24,21 @@ def run(config: AverageConfig) -> Path:
     Neither the paper nor the reference does this.
 
     Raises:
-        JacobiForcingError: Bad weights, or models that are not of one kind.
+        JacobiForcingError: Bad weights, models that are not of one kind, or a folder that holds
+            another model or that another process is at work in.
     """
     out = Path(config.out)
+    refuse_model(out)  # before models are loaded, not after
     models = [load_model(name, device="cpu", dtype="float32") for name in config.names]
     first = models[0]
     inputs = {model.name: model.weights_fingerprint() for model in models}
     mean = mean_weights(models, config.numbers)
     record = run_record(config, inputs=inputs)
     claim(out, record["settings"] | {"inputs": inputs}, free=("out",))
-    first.network.load_state_dict(mean)
-    save_model(out, first, first.network.to(getattr(torch, config.dtype)))
-    write_json(out / RECORD, record)
+    with locked(out / "settings.json"):
+        first.network.load_state_dict(mean)
+        save_model(out, first, first.network.to(getattr(torch, config.dtype)))
+        write_json(out / RECORD, record)
     return out
 
 

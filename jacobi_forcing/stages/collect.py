@@ -17,7 +17,7 @@ from jacobi_forcing.data import collection
 from jacobi_forcing.data.counts import count
 from jacobi_forcing.data.files import locked
 from jacobi_forcing.data.open_shards import OpenShards
-from jacobi_forcing.data.prompts import Prompt, prompts_fingerprint, read_prompts
+from jacobi_forcing.data.prompts import Prompt, file_hashes, prompts_fingerprint, read_prompts
 from jacobi_forcing.data.record import claim, run_record
 from jacobi_forcing.data.trajectories import (
     MANIFEST,
@@ -65,7 +65,11 @@ def run(config: CollectConfig) -> Path:
     model = open_model(config if config.engine == "local" else replace(config, device="cpu"))
     check_block_size(config, model)
     prompts = load_prompts(config, model)
-    record = run_record(config, tokenizer=tokenizer_fingerprint(model.tokenizer))
+    record = run_record(
+        config,
+        tokenizer=tokenizer_fingerprint(model.tokenizer),
+        inputs=file_hashes(config.prompts),
+    )
     inputs = {"weights": model.weights_fingerprint(), "prompts": prompts_fingerprint(prompts)}
     facts = record["settings"] | inputs
     with closing(Filters(config, model, prompts)) as filters:

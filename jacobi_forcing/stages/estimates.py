@@ -113,9 +113,13 @@ def estimate_round(
     length = min(longest, _packed_tokens(work, prompt_tokens))
     rows = train.batch_size * train.gradient_accumulation
     num_prompts, steps = _amounts(work, count, rows)
+    # Collecting is divided by shards: with fewer of them than GPUs, some have nothing to do.
+    num_collecting = min(gpus, max(1, -(-num_prompts // work.collect.shard_prompts)))
     seconds = {
         "collect": _twice(
-            num_prompts * _seconds_per_prompt(work.collect, shape, device, prompt_tokens) / gpus
+            num_prompts
+            * _seconds_per_prompt(work.collect, shape, device, prompt_tokens)
+            / num_collecting
         ),
         "pack": _twice(
             num_prompts * work.pack.copies * length / (PACKED_TOKENS_PER_SECOND * work.pack.workers)

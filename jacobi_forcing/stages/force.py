@@ -8,12 +8,14 @@ from rich.console import Console
 
 from jacobi_forcing.config import (
     AverageConfig,
+    CollectConfig,
     EvaluateConfig,
     ForceConfig,
     PackConfig,
     TrainConfig,
 )
 from jacobi_forcing.data.files import read_json, sha256
+from jacobi_forcing.data.prompts import file_hashes
 from jacobi_forcing.data.record import RECORD, refuse_change
 from jacobi_forcing.data.trajectories import MANIFEST
 from jacobi_forcing.drawing.rounds import table, write_rounds_page
@@ -71,7 +73,7 @@ def _train(stages: Round, config: TrainConfig, console: Console) -> None:
     if _is_done(config, Path(config.out) / RECORD):
         console.print(f"{config.out} is trained already")
         return
-    if not _is_done(stages.collect, Path(stages.collect.out) / MANIFEST, *collect.FREE):
+    if not _is_collected(stages.collect):
         collect.run(stages.collect)
     if not _is_packed(stages.pack):
         pack.run(stages.pack)
@@ -86,6 +88,19 @@ def _average(config: AverageConfig) -> Path:
 def _evaluate(config: EvaluateConfig) -> None:
     if not _is_done(config, Path(config.out) / SUMMARY):
         evaluate.run(config)
+
+
+def _is_collected(config: CollectConfig) -> bool:
+    """Tell whether collecting is done; refuse to go on if the file of prompts has changed since."""
+    manifest = Path(config.out) / MANIFEST
+    if not _is_done(config, manifest, *collect.FREE):
+        return False
+    noted, found = read_json(manifest).get("inputs", {}), file_hashes(config.prompts)
+    hashes = [
+        {f"sha256 of {path}": h[path] for path in noted.keys() & found} for h in (found, noted)
+    ]
+    refuse_change(manifest, *hashes, free=())
+    return True
 
 
 def _is_packed(config: PackConfig) -> bool:

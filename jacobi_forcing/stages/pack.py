@@ -17,6 +17,9 @@ from transformers import PreTrainedTokenizerBase
 from jacobi_forcing.config import PackConfig, TrainConfig, check
 from jacobi_forcing.data.columns import read_batches
 from jacobi_forcing.data.files import (
+    alone_in,
+    read_json,
+    refuse_file,
     refuse_folder,
     sha256,
     shard_path,
@@ -27,6 +30,7 @@ from jacobi_forcing.data.packed import (
     FORMAT,
     Counts,
     add_counts,
+    is_packed_shard,
     read_packed_manifest,
     stream_packed,
 )
@@ -49,6 +53,7 @@ from jacobi_forcing.training.packing import end_with_parent, pack_shard
 
 logger = logging.getLogger(__name__)
 
+_LOCK = "pack.lock"  # in the folder that is packed into, held by the process that does it
 _MOST_DRAWN = 2048  # tokens of a mask that is drawn, as wide as a screen
 
 
@@ -61,14 +66,17 @@ def run(config: PackConfig) -> Path:
     whatever shard it lies in and whatever lies beside it. (How trajectories are dealt to shards
     does decide who shares a sequence with whom.)
 
-    What an earlier run left in `config.out` is replaced: its shards would be read as ours.
+    What an earlier run left in `config.out` is replaced: its shards would be read as ours. What
+    another stage left there is not.
 
     Raises:
-        ConfigError: `config.out` is a folder of trajectories.
+        ConfigError: `config.out` is a folder of trajectories, or of another stage, or another
+            process packs into it.
         DataError: The trajectories are not finished, broken, or do not go together; a prompt occurs
             twice; nothing is left of them. With `config.check`: the first thing that is wrong.
     """
     refuse_folder(config.html, "--html")
+    refuse_file(config.out, "--out")
     folder = Path(config.check or config.out)
     manifest = _check(config, folder) if config.check else _pack(config, folder)
     if config.html:
@@ -84,6 +92,7 @@ def _pack(config: PackConfig, out: Path) -> dict:
             out.resolve() != Path(folder).resolve(),
             f"--out is {config.out}, where the trajectories are; needed is a folder of its own.",
         )
+    _refuse_foreign(out)
     _refuse_mixed(manifests, allowed=("weights",) if config.mix else ())
     first = manifests[config.folders[0]]
     _tokenizer(config, first)  # to refuse a wrong one before the work, not after
@@ -91,8 +100,15 @@ def _pack(config: PackConfig, out: Path) -> dict:
     sources = [shard for folder in shards for shard in folder]
     for together in shards if config.mix else [sources]:
         _refuse_duplicates(together)
-    for old in (out / MANIFEST, *shard_paths(out)):
-        old.unlink(missing_ok=True)
+    with alone_in(out, _LOCK):
+        for old in (out / MANIFEST, *out.glob("part-*.parquet")):
+            old.unlink(missing_ok=True)
+        return _write(config, out, manifests, sources)
+
+
+def _write(config: PackConfig, out: Path, manifests: dict[str, dict], sources: list[Path]) -> dict:
+    """Pack the files `sources` of the folders in `manifests`; return the manifest."""
+    first = manifests[config.folders[0]]
     targets = [shard_path(out, number) for number in range(len(sources))]
     found = Counts(0, 0, 0)
     with progress_bar("pack", len(sources)) as bar:
@@ -191,6 +207,27 @@ def _draw(config: PackConfig, folder: Path, manifest: dict) -> None:
     )
 
 
+def _refuse_foreign(out: Path) -> None:
+    """Raise ConfigError where a folder holds what `pack` did not write.
+
+    A pack that was killed leaves parts without a manifest.
+    """
+    manifest = out / MANIFEST
+    if manifest.exists():
+        found = read_json(manifest)
+        stage = found.get("stage") if isinstance(found, dict) else None
+        foreign = [] if stage == "pack" else [manifest]
+    else:
+        foreign = [*out.glob("settings.json"), *out.glob("*.journal")]
+        foreign += [p for p in out.glob("part-*.parquet") if not is_packed_shard(p)]
+    foreign += out.glob("shard-*-of-*")
+    check(
+        not foreign,
+        f"--out is {out}, which holds {min(foreign, default=out).name}, not written by `jacobi "
+        "pack`; needed is a folder of its own. Give another one.",
+    )
+
+
 _TOTALS = ("prompts", "finished", "solved")
 
 
@@ -228,7 +265,7 @@ def _refuse_duplicates(shards: list[Path]) -> None:
     This holds eight bytes per prompt; nothing else in packing grows with the number of prompts.
     """
     indexes = [_prompt_indexes(shard) for shard in shards]
-    whole = np.concatenate(indexes)
+    whole = np.concatenate([np.empty(0, np.int64), *indexes])  # a part may have no shard
     order = np.argsort(whole, kind="stable")
     again = np.flatnonzero(np.diff(whole[order]) == 0)
     if len(again):

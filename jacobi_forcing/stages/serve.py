@@ -24,6 +24,7 @@ from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
 
 logger = logging.getLogger(__name__)
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 _MOST_TOKENS = 8192  # of prompt and answer, where a model's context is larger and none is said
 
 
@@ -109,6 +110,7 @@ def build(config: ServeConfig) -> Built:
         api_key=config.api_key,
         max_body_bytes=1024 * config.max_body_kilobytes,
         allow_origin=config.allow_origin,
+        hosts=() if config.api_key or config.host not in _LOOPBACK else _LOOPBACK,
     )
     return Built(app, lambda: service.engine.is_alive)
 

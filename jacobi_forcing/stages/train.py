@@ -4,7 +4,9 @@ import copy
 import dataclasses
 import hashlib
 import logging
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from accelerate import PartialState
@@ -12,7 +14,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, set_seed
 
 from jacobi_forcing.config import DecoderConfig, TrainConfig, check
-from jacobi_forcing.data.files import sha256, write_json
+from jacobi_forcing.data.files import locked, read_json, sha256, write_json
 from jacobi_forcing.data.packed import (
     Document,
     Packed,
@@ -47,7 +49,11 @@ from jacobi_forcing.training.trainer import JacobiTrainer, Metrics
 logger = logging.getLogger(__name__)
 
 # What may change while a run goes on: it decides nothing, or only how it is run.
-_FREE = ("out", "threads", "device", "nan_gradients", "report_to", "merge_adapters")
+_FREE = (
+    *("out", "threads", "device", "nan_gradients", "report_to", "merge_adapters"),
+    *("gradient_checkpointing", "loss_chunk_tokens"),
+)
+_SPLIT = ("batch_size", "gradient_accumulation")  # free while their product is the same
 
 
 def run(config: TrainConfig) -> Path:
@@ -84,14 +90,41 @@ def _run(config: TrainConfig, processes: PartialState) -> Path:
         facts["frozen_weights"] = original.weights_fingerprint()
     # A checkpoint brings its learning rate and data order along: others would be ignored.
     with processes.main_process_first():
-        claim(out, facts, free=_FREE)
-    if (out / RECORD).exists():
-        return out
-    record = run_record(config, block_size=manifest["block_size"], inputs=inputs)
-    trainer = _make_trainer(config, model, network, original, manifest, training, test)
+        claim(out, facts, free=_free(config))
+    with locked(out / "settings.json") if processes.is_main_process else nullcontext():
+        if (out / RECORD).exists():
+            return out
+        record = run_record(config, block_size=manifest["block_size"], inputs=inputs)
+        trainer = _make_trainer(config, model, network, original, manifest, training, test)
+        _train(config, processes, model, weights, training, trainer, record)
+    return out
+
+
+def _free(config: TrainConfig) -> tuple[str, ...]:
+    """Name what may differ from what `config.out` was begun with."""
+    path = Path(config.out) / "settings.json"
+    if not path.exists():
+        return _FREE
+    begun_with = read_json(path)
+    theirs = math.prod(begun_with.get(name, 0) for name in _SPLIT)
+    return _FREE + (_SPLIT if math.prod(getattr(config, name) for name in _SPLIT) == theirs else ())
+
+
+def _train(
+    config: TrainConfig,
+    processes: PartialState,
+    model: CausalLM,
+    weights: str,
+    sequences: list[Packed],
+    trainer: JacobiTrainer,
+    record: dict,
+) -> None:
+    """Train, save what was trained, and `record` with what was found."""
+    out = Path(config.out)
     start = trainer.measure()
     logger.info("before training: %s", start)
-    needed = estimate(network, config, max(map(num_tokens, training)), processes.num_processes)
+    longest = max(map(num_tokens, sequences))
+    needed = estimate(trainer.model, config, longest, processes.num_processes)
     with explained(needed, config):
         result = trainer.train(resume_from_checkpoint=_last_checkpoint(out))
     final = trainer.measure()
@@ -99,18 +132,45 @@ def _run(config: TrainConfig, processes: PartialState) -> Path:
     if processes.is_main_process:
         _save(config, model, trained, weights)
         record |= {
-            "num_sequences": len(training),
+            "num_sequences": len(sequences),
             "num_processes": processes.num_processes,
             "steps": result.global_step,
             "before": start,
             "after": final,
             "best_checkpoint_step": trainer.state.best_global_step,
+            "keeps_limit": _keeps_limit(config, trainer, result.global_step, final),
             "log": trainer.state.log_history,
         }
         write_training_page(out / PAGE, record)
         write_json(out / RECORD, record)
     processes.wait_for_everyone()
-    return out
+
+
+def _keeps_limit(
+    config: TrainConfig, trainer: JacobiTrainer, num_steps: int, final: Metrics
+) -> bool:
+    """Tell whether what is saved has lost little enough, and warn where it has not.
+
+    Args:
+        config: Of the training.
+        trainer: Which has trained.
+        num_steps: That it made.
+        final: What it measured of what is saved.
+    """
+    if final["score"] >= 0:  # see `_accuracy_test` and `_likelihood_test`
+        return True
+    limit = f"--max-nll-rise {config.max_nll_rise}"
+    if config.checks_answers:
+        limit = f"--max-accuracy-drop {config.max_accuracy_drop}"
+    logger.warning(
+        "%s: no evaluated checkpoint kept %s; that of step %d of %d was taken. Lower "
+        "--learning-rate, or evaluate more often (--eval-steps), in another --out.",
+        config.out,
+        limit,
+        trainer.state.best_global_step or num_steps,
+        num_steps,
+    )
+    return False
 
 
 def _save(config: TrainConfig, model: CausalLM, trained: nn.Module, weights: str) -> None:

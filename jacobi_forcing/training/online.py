@@ -122,7 +122,8 @@ class DraftCollator(Collator):
 class OnlineDrafts:
     """Fills the drafts of a batch.
 
-    With the step, the seed decides every draw: a run that was stopped goes on with the same drafts.
+    The seed, the step and a sequence's place in the step decide every draw. So a run that was
+    stopped goes on with the same drafts, and however a step is split, its sequences get the same.
     """
 
     draft_tokens: int  # m
@@ -134,53 +135,82 @@ class OnlineDrafts:
     from_start: bool  # see TrainConfig.consistency_from
     seed: int | str
 
-    def generator(self, step: int, process: int = 0) -> torch.Generator:
-        """Make the source of all draws of one optimizer step in one process."""
-        seed = random.Random(f"{self.seed}/{step}/{process}").getrandbits(63)
+    def iterations(self, step: int) -> int:
+        """Draw how many iterations the drafts of an optimizer step get, in all processes."""
+        return random.Random(f"{self.seed}/{step}").randint(0, self.max_iterations)
+
+    def generator(self, step: int, place: int) -> torch.Generator:
+        """Make the source of all draws for one sequence of an optimizer step.
+
+        Args:
+            step: Of the optimizer, from 0.
+            place: The sequence's among all of the step, from 0.
+        """
+        seed = random.Random(f"{self.seed}/{step}/{place}").getrandbits(63)
         return torch.Generator().manual_seed(seed)
 
     def fill(
         self,
         batch: dict[str, Tensor],
         predict: Callable[[dict[str, Tensor]], Tensor],
-        generator: torch.Generator,
-        common: torch.Generator | None = None,
+        step: int,
+        first_place: int = 0,
     ) -> dict[str, Tensor]:
         """Give the batch with drafts in their places, their states, and who learns from whom.
 
         Args:
             batch: As `DraftCollator` makes it.
             predict: From a batch to the [B, S] ids the model chooses behind each token.
-            generator: Of this step.
-            common: Draws the number of iterations where several processes are to draw the same.
+            step: Of the optimizer, from 0.
+            first_place: Of the batch's first sequence among all of the step; the others follow.
         """
         drafts = Drafts(batch, self.draft_tokens, self.pad_id)
-        drafts.place(self._starts(drafts, generator))
-        state = self._noise(drafts, generator)
-        common = generator if common is None else common
-        for _ in range(int(torch.randint(self.max_iterations + 1, (), generator=common))):
+        parts, noise = self._draws(drafts, step, first_place)
+        drafts.place(self._starts(drafts, parts))
+        state = self._noise(drafts, noise)
+        for _ in range(self.iterations(step)):
             choices = predict(drafts.batch(state)).flatten()[drafts.index]
             state = next_state(state, choices, drafts.right)
         filled = drafts.batch(state)
         return filled | {"teacher_index": drafts.teacher_index(state, from_start=self.from_start)}
 
-    def _starts(self, drafts: "Drafts", generator: torch.Generator) -> Tensor:
+    def _draws(self, drafts: "Drafts", step: int, first_place: int) -> tuple[Tensor, Tensor]:
+        """Draw from every sequence's own source.
+
+        Returns:
+            [T] float from 0 to 1, for the drafts' places; [T, m], for their noise: ids, or float
+            from 0 to 1 where it is drawn from the text.
+        """
+        parts, noise = [], []
+        for row, count in enumerate(drafts.counts()):
+            generator = self.generator(step, first_place + row)
+            shape = (count, self.draft_tokens)
+            parts.append(torch.rand(count, generator=generator))
+            if self.noise == "vocabulary":
+                noise.append(torch.randint(self.vocab_tokens, shape, generator=generator))
+            else:
+                noise.append(torch.rand(shape, generator=generator))
+        device = drafts.row.device
+        return torch.cat(parts).to(device), torch.cat(noise).to(device)
+
+    def _starts(self, drafts: "Drafts", parts: Tensor) -> Tensor:
         """Spread a document's drafts over its answer, each at a random place of its own stretch.
+
+        Args:
+            drafts: Of the batch.
+            parts: [T] float, where in its stretch each is, from 0 to 1.
 
         Returns:
             [T] long, answer tokens before the draft; one at least is left to predict behind it.
         """
-        part = torch.rand(len(drafts.row), generator=generator).to(drafts.row.device)
         last = (drafts.answer_length - 1).clamp(min=1)
-        return ((drafts.number + part) / drafts.siblings() * last).long().clamp(max=last - 1)
+        return ((drafts.number + parts) / drafts.siblings() * last).long().clamp(max=last - 1)
 
-    def _noise(self, drafts: "Drafts", generator: torch.Generator) -> Tensor:
-        """Draw [T, m] ids."""
-        shape, device = drafts.index.shape, drafts.index.device
+    def _noise(self, drafts: "Drafts", drawn: Tensor) -> Tensor:
+        """Make [T, m] ids of what was drawn for them."""
         if self.noise == "vocabulary":
-            return torch.randint(self.vocab_tokens, shape, generator=generator).to(device)
-        part = torch.rand(shape, generator=generator).to(device)
-        place = (part * drafts.position[:, :1]).long()  # the text before a draft: 0 .. start - 1
+            return drawn
+        place = (drawn * drafts.position[:, :1]).long()  # the text before a draft: 0 .. start - 1
         return drafts.text(place)
 
 
@@ -210,6 +240,10 @@ class Drafts:
         # Of its document's text: the column it starts in, and its place in the flattened batch.
         self._column = batch["text_start"][self.row, self.document][:, None]
         self._text_start = self.row[:, None] * self.length + self._column
+
+    def counts(self) -> list[int]:
+        """Count the drafts of each of the batch's B sequences; their rows follow each other."""
+        return self.row.bincount(minlength=len(self._batch["stream"])).tolist()
 
     def siblings(self) -> Tensor:
         """Count the drafts of each draft's document: [T] long."""

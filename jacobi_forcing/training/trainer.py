@@ -182,14 +182,14 @@ class JacobiTrainer(Trainer):
         samples, counts = super().get_batch_samples(*arguments)
         if self.online is None:
             return samples, counts
-        generator = self.online.generator(self.state.global_step, self.args.process_index)
-        # Shards make forwards together, so all processes draw the same number of them.
-        common = self.online.generator(self.state.global_step) if self.args.world_size > 1 else None
+        step, size = self.state.global_step, self.args.train_batch_size
+        # Micro-batches are dealt to the processes in turn.
+        numbers = (k * self.args.world_size + self.args.process_index for k in range(len(samples)))
         self.model.eval()  # as in decoding, without dropout; training_step turns it on again
         with torch.no_grad():
             samples = [
-                self.online.fill(self._prepare_inputs(batch), self._choices, generator, common)
-                for batch in samples
+                self.online.fill(self._prepare_inputs(batch), self._choices, step, number * size)
+                for number, batch in zip(numbers, samples, strict=True)
             ]
         # Which tokens learn depends on the drafts, so they are counted again.
         return samples, self._get_num_items_in_batch(samples, self.args.device)
@@ -299,6 +299,8 @@ class JacobiTrainer(Trainer):
 
     def _check_gradients(self, model: nn.Module, loss: Tensor) -> None:
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if not gradients:
+            return  # DeepSpeed has stepped already
         own = [g.to_local() if isinstance(g, DTensor) else g for g in gradients]
         is_bad = ~torch.isfinite(torch.stack(torch._foreach_norm(own))).all()
         prompts = self._prompts
