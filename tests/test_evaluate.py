@@ -4,10 +4,12 @@ import json
 import shutil
 import time
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
-from toys import save_toy
+from toys import save_toy, toy_tokenizer
 
 from jacobi_forcing.cli import main
 from jacobi_forcing.config import CompareConfig, DecoderConfig, EvaluateConfig
@@ -17,8 +19,9 @@ from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.evaluation.answers import Answers, file_name
 from jacobi_forcing.evaluation.statistics import mcnemar, percentile, ratio_error, wilson
 from jacobi_forcing.evaluation.summary import against, summarize
-from jacobi_forcing.evaluation.tasks import OwnTask, Verdict
+from jacobi_forcing.evaluation.tasks import OwnTask, PublishedTask, Verdict
 from jacobi_forcing.models import load_model
+from jacobi_forcing.problems.published import Question
 from jacobi_forcing.stages import compare as compare_stage
 from jacobi_forcing.stages import evaluate
 
@@ -298,6 +301,110 @@ def test_more_problems_may_follow_and_nothing_else_may_change(models, problems, 
     assert evaluate.run(settings(models, problems, out=str(out)))["num_problems"] == 10
     with pytest.raises(ConfigError, match="was begun with max_new_tokens = 20, now it is 21"):
         evaluate.run(settings(models, problems, out=str(out), max_new_tokens=21))
+
+
+@pytest.mark.parametrize("stopped_after", [0, 1, 2, 3])
+def test_more_bundled_problems_may_follow_and_be_interrupted(
+    models, tmp_path, monkeypatch, half, stopped_after
+):
+    """The kinds lie one behind the other, so a larger limit leaves gaps between the answers."""
+    more = {"problems": "bundled", "max_new_tokens": 3, "block_size": 4}
+    whole = evaluate.run(settings(models, **more, limit=10, out=str(tmp_path / "whole")))
+    out, kept = tmp_path / "out", Answers.add
+    assert evaluate.run(settings(models, **more, limit=6, out=str(out)))["num_problems"] == 6
+    before = {path: path.read_bytes() for path in (out / "problems").iterdir()}
+
+    def stopped(self, new):
+        if len(self.records) == 6 + stopped_after:
+            raise KeyboardInterrupt
+        kept(self, new)
+
+    monkeypatch.setattr(Answers, "add", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.run(settings(models, **more, limit=10, out=str(out)))
+    monkeypatch.setattr(Answers, "add", kept)
+    again = evaluate.run(settings(models, **more, limit=10, out=str(out)))
+    assert len(before) == 6
+    assert all(path.read_bytes() == text for path, text in before.items())
+    for name in ("problem_set", "num_problems", "num_tokens", "accuracy", "ids_digest"):
+        assert again[name] == whole[name]
+    for path in (out / "problems").iterdir():  # every verdict lies with its own problem
+        mine, expected = (
+            json.loads(one.read_text()) for one in (path, tmp_path / "whole/problems" / path.name)
+        )
+        assert mine["prompt_ids"] == expected["prompt_ids"]
+        for name, answer in mine["answers"].items():
+            assert answer["answer"] == expected["answers"][name]["answer"]
+            assert answer["solved"] == expected["answers"][name]["solved"]
+
+
+def test_an_answer_that_is_missing_is_given_again_and_no_other(models, problems, tmp_path):
+    out = tmp_path / "out"
+    first = evaluate.run(settings(models, problems, out=str(out)))
+    before = {path: path.read_bytes() for path in (out / "problems").iterdir()}
+    lost = [out / "problems" / f"{file_name(f'line/{i}')}.json" for i in (2, 5, 6)]
+    for path in lost:
+        path.unlink()
+    again = evaluate.run(settings(models, problems, out=str(out)))
+    assert again["ids_digest"] == first["ids_digest"]
+    assert all(path.read_bytes() == text for path, text in before.items() if path not in lost)
+    assert all(path.exists() for path in lost)
+
+
+CHECKS = [
+    {"answer": "2"},
+    {"function": "f", "tests": [[[1], 2]]},
+    {"function": "f", "tests": [[[1], 3]]},
+]
+
+
+def test_an_answer_that_other_checks_judged_is_refused(models, tmp_path, refused):
+    path, out = tmp_path / "own.jsonl", tmp_path / "out"
+
+    def with_check(check):
+        path.write_text(json.dumps({"prompt": "w2 w7 w4", "check": check}) + "\n")
+        return settings(models, path, allow_code_execution=True, max_new_tokens=3, out=str(out))
+
+    sets = set()
+    for check in CHECKS:
+        shutil.rmtree(out, ignore_errors=True)
+        sets.add(evaluate.run(with_check(check))["problem_set"])
+        same = dict(reversed(check.items()))  # the order of keys decides nothing
+        assert evaluate.run(with_check(same))["problem_set"] in sets
+        for other in CHECKS:
+            if other != check:
+                message = "line/1 was judged by another answer or by other tests than it has now"
+                with pytest.raises(DataError, match=message) as error:
+                    evaluate.run(with_check(other))
+                assert "\n" not in str(error.value)
+    assert len(sets) == len(CHECKS)
+
+
+def test_a_published_problem_with_other_tests_is_another_one():
+    question = Question("HumanEval/0", "code", "def f(x):\n", "", {"entry_point": "f", "test": "a"})
+    other = replace(question, fields=question.fields | {"test": "b"})
+    asked = SimpleNamespace(
+        tokenizer=toy_tokenizer(), context_tokens=9999, name="toy", vocab_tokens=99
+    )
+    config = EvaluateConfig(problems="gsm8k", style="completion")
+    keys, checks = set(), set()
+    for one in (question, other, replace(question, reference="pass")):
+        task = PublishedTask("gsm8k", [one], config)
+        (item,) = task.items(asked, None)
+        keys.add(task.key(item))
+        checks.add(item.check)
+    assert len(keys) == len(checks) == 2
+
+
+def test_answers_of_earlier_versions_say_nothing_of_their_check(models, problems, tmp_path):
+    out = tmp_path / "out"
+    first = evaluate.run(settings(models, problems, out=str(out), limit=2))
+    for path in (out / "problems").iterdir():
+        found = json.loads(path.read_text())
+        assert len(found.pop("check")) == 16
+        path.write_text(json.dumps(found))
+    assert evaluate.run(settings(models, problems, out=str(out), limit=2)) is not None
+    assert len(list((out / "problems").iterdir())) == first["num_problems"] == 2
 
 
 def test_a_model_that_was_trained_on_is_another_one(models, problems, tmp_path):

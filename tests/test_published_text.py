@@ -137,7 +137,43 @@ def test_the_final_answer_is_found(text, answer):
         (r"\boxed{x = 3 \cdot 6 = 18}", "18"),
         (r"\boxed{1{,}800}", "1800"),
         (r"\boxed{1\,800}", "1800"),
-        (r"\boxed{\text{none}} of the 7", "7"),
+        (r"\boxed{\text{none}} of the 7", ""),
+        ("He has 7.\n#### none", ""),
+        ("#### Step 3: the rest\nThat is 18.", "18"),
+        ("#### Step 3: the rest\nThat is \\boxed{18}.", "18"),
+        ("\\boxed{18}\n#### Check\n3 * 6 is right", "18"),
+        ("#### 7\nNo: \\boxed{18}", "18"),
+        ("#### \\boxed{18}", "18"),
+        ("#### **18**", "18"),
+        ("#### 3 * 6 => 18 eggs", "18"),
+        ("#### 3*6", "18"),
+        ("#### 18 dollars/day", "18"),
+        ("#### 18-year-old", "18"),
+        ("#### $1,018.00.", "1018.00"),
+        ("#### USD 18", "18"),
+        (r"\boxed{1\ 000}", "1000"),
+        (r"\boxed{1\,234\,567}", "1234567"),
+        (r"\boxed{1~000.50}", "1000.50"),
+        (r"\boxed{12 345}", "12345"),
+        (r"\boxed{\frac{36}{2}}", "18"),
+        (r"\boxed{\dfrac{36}{2}\text{ eggs}}", "18"),
+        (r"\boxed{-\frac{36}{2}}", ""),
+        (r"\boxed{\frac{-36}{2}}", "-18"),
+        (r"\boxed{36/2}", "18"),
+        (r"\boxed{2 \times 9}", "18"),
+        (r"\boxed{3 \cdot 2 \cdot 3}", "18"),
+        (r"\boxed{\$2 \times 9}", "18"),
+        (r"\boxed{1.5 \times 12}", "18"),
+        (r"\boxed{18^\circ}", "18"),
+        (r"\boxed{18 \text{ cm}^2}", "18"),
+        (r"\boxed{18\text{ cm}^{2}}", "18"),
+        (r"\boxed{(18)}", "18"),
+        (r"\boxed{\textbf{18}}", "18"),
+        (r"\boxed{\text{Lena: } 18}", "18"),
+        (r"\boxed{\approx 18}", "18"),
+        (r"\boxed{18 \quad}", "18"),
+        (r"\boxed{+18}", "18"),
+        (r"\boxed{18 \text{ (6 per day)}}", "18"),
         (r"\boxed{18", ""),
         ("The answer is 18.", "18"),
         ("The answer is $18.50.", "18.50"),
@@ -165,6 +201,58 @@ def test_the_number_is_found(text, answer):
 def test_parts_of_a_number_are_not_the_number(text):
     question = Question("gsm8k/test/0", "math", "How many?", "", {"answer": "18"})
     assert SETS["gsm8k"].solved([(question, text)], "chat") == [False]
+
+
+PARTS = [
+    *(r"\frac{1}{2}", r"\dfrac12", r"\frac 1 2", "1/2", "2/0", "7/2", r"1\frac{1}{2}", "2 1/2"),
+    *("2^3", "3^2", "x^2", "2^{10}", "10^2", "2**3", "3**2", "2!", "3!", r"\sqrt{2}", r"2\sqrt{2}"),
+    *(
+        r"\sqrt 2",
+        "√2",
+        "2π",
+        r"2\pi",
+        r"2 \pm 1",
+        "2 + 1",
+        "1 + 2",
+        "3-2",
+        "2-3",
+        "x + 2",
+        "x - 2",
+    ),
+    *("x > 2", r"x \le 2", "2, 3", "2 or 3", r"2 \text{ and } 3", "2:30", "1:2", "2(3)", "(1)(2)"),
+    *(r"1 \times 2 + 3", r"2 \times 0.3", r"2 \times 10^3", "2e3", "2_8", "1.2.3", "1 2", "- 2"),
+    *(
+        r"\binom{2}{1}",
+        "|2 - 4|",
+        r"2 \div 1",
+        r"\frac{2}{1/2}",
+        r"\frac{36}{2}/9",
+        r"-\frac{4}{2}",
+    ),
+    *("none", r"\text{two}", "", "9" * 9999 + "/3", "2/" + "9" * 9999),
+]
+
+
+@pytest.mark.parametrize("style", ["chat", "completion"])
+def test_no_part_of_a_final_answer_stands_for_it(style):
+    def solved(text, gold):
+        question = Question("gsm8k/test/0", "math", "How many?", "", {"answer": gold})
+        return SETS["gsm8k"].solved([(question, text)], style) == [True]
+
+    for part in PARTS:
+        for form in ("He has 2.\n\\boxed{PART}", "He has 2.\n#### PART", "#### PART\nThat is it."):
+            for gold in ("1", "2", "3", "4", "7", "8", "9", "10", "36"):
+                text = form.replace("PART", part)
+                assert not solved(text, gold), (text[:50], gold)
+    assert solved("He has 7.\n\\boxed{2}", "2")
+    assert solved("He has 7.\n#### 2\nThat is it.", "2")
+
+
+@pytest.mark.parametrize("text", ["It is 1/2", r"It is $\frac{1}{2}$", r"\sqrt{2}", "3^2", "x^{2}"])
+def test_a_last_number_that_is_part_of_another_is_none(text):
+    question = Question("gsm8k/test/0", "math", "How many?", "", {"answer": "2"})
+    assert SETS["gsm8k"].answer_of(question, text, "chat") == ""
+    assert SETS["gsm8k"].answer_of(question, f"The answer is {text}.", "chat") == ""
 
 
 SAME = [

@@ -6,12 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from jacobi_forcing.errors import ConfigError
-from jacobi_forcing.sandbox import PROTECTIONS, Limits, Sandbox
+from jacobi_forcing.sandbox import PROTECTIONS, Limits, Sandbox, child
 
 LIMITS = Limits(cpu_seconds=1, wall_seconds=2.5, memory_bytes=512 << 20, file_bytes=1 << 20)
 USER = 54321  # nobody's
@@ -240,6 +241,44 @@ assert "CapPrm:\\t0000000000000000" in status
 assert "NoNewPrivs:\\t1" in status
 """
     assert run(closed, source) == (True, "passed")
+
+
+SHARED = [Path("/proc/sys/kernel") / name for name in ("shmmni", "msgmni")]
+SHARING = """
+import ctypes
+libc = ctypes.CDLL(None)
+PRIVATE, MAKE = 0, 0o1600
+for _ in range(64):
+    assert libc.shmget(PRIVATE, ctypes.c_size_t(1 << 20), MAKE) == -1
+    assert libc.msgget(PRIVATE, MAKE) == -1
+"""
+
+
+def test_no_shared_memory_is_beside_the_limit():
+    sandbox = make("namespaces")
+    before = [path.read_text() for path in SHARED]
+    assert run(sandbox, SHARING) == (True, "passed")
+    assert [path.read_text() for path in SHARED] == before  # of the machine
+    assert all(int(text) > 0 for text in before)
+
+
+def test_the_machine_keeps_its_shared_memory_where_no_namespace_was_made(monkeypatch):
+    """The settings are not even opened while the IPC namespace is the one at the start."""
+    opened = []
+    monkeypatch.setattr(
+        child, "open", lambda *args: opened.append(args) or StringIO(), raising=False
+    )
+    here = os.readlink(child._IPC)
+    child.bar_shared_memory(here)
+    assert opened == []
+    child.bar_shared_memory("ipc:[1]")
+    assert [path for path, _ in opened] == [str(path) for path in SHARED]
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS)
+def test_the_description_says_where_shared_memory_has_no_bound(protection):
+    says_so = "shared memory is not bounded" in make(protection).description
+    assert says_so == (protection != "namespaces")
 
 
 def test_outcomes_keep_the_order_of_programs(sandbox):

@@ -181,7 +181,7 @@ class EvaluateConfig(TunedConfig):
     sandbox: str = option(
         "auto",
         "what it runs in: namespaces or bwrap, where it sees nothing of the machine; or limits of "
-        "time, memory and processes only",
+        "time, memory (but not shared memory) and processes only",
         ("auto", "namespaces", "bwrap", "limits"),
     )
     seed: int = option(

@@ -213,6 +213,8 @@ class DecodingLoop:
             except BaseException:
                 for row in arrived:  # who is placed where next time is open
                     row.pending = list(row.ids)
+                told = [row for row in arrived if row.end]
+                self._arrived = [row for row in self._arrived if row not in told]
                 raise
             self._active += arrived
             self._arrived = [row for row in self._arrived if row not in arrived]

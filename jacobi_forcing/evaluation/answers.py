@@ -22,6 +22,7 @@ def record(item: Item, runs: dict[str, tuple[Run, str, Verdict]]) -> dict[str, A
         "prompt": item.prompt,
         "reference": item.reference,
         "prompt_ids": item.prompt_ids,
+        "check": item.check,
         "answers": {
             name: {
                 "text": text,
@@ -34,7 +35,10 @@ def record(item: Item, runs: dict[str, tuple[Run, str, Verdict]]) -> dict[str, A
 
 
 class Answers:
-    """The records of one evaluation, in the order of its problems; on disk where there is a folder.
+    """The records of one evaluation; on disk where there is a folder.
+
+    Fields:
+        todo: Places of the problems that have no answer yet, in order.
 
     Args:
         out: The evaluation's folder, or None to keep them in memory only.
@@ -48,18 +52,30 @@ class Answers:
     def __init__(self, out: Path | None, items: Sequence[Item], names: Sequence[str]):
         self.folder = None if out is None else out / FOLDER
         self.items = items
-        self.records: list[dict[str, Any]] = []
-        for item in items if self.folder is not None else ():
+        self._found: dict[int, dict[str, Any]] = {}
+        for place, item in enumerate(items if self.folder is not None else ()):
             path = self._path(item)
-            if not path.exists():
-                break
-            self.records.append(_checked(read_json(path), item, names, path))
+            if path.exists():
+                self._found[place] = _checked(read_json(path), item, names, path)
+        self.todo = [place for place in range(len(items)) if place not in self._found]
+
+    @property
+    def done(self) -> list[int]:
+        """Give the places of the problems that have an answer."""
+        return list(self._found)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Give all records that there are, in the order of the problems."""
+        return [self._found[place] for place in sorted(self._found)]
 
     def add(self, new: dict[str, Any]) -> None:
-        """Keep the next problem's record."""
+        """Keep the record of the first problem that has none."""
+        place = self.todo[0]
+        assert new["id"] == self.items[place].id
         if self.folder is not None:
-            write_json(self._path(self.items[len(self.records)]), new, indent=None)
-        self.records.append(new)
+            write_json(self._path(self.items[place]), new, indent=None)
+        self._found[self.todo.pop(0)] = new
 
     def _path(self, item: Item) -> Path:
         return self.folder / f"{file_name(item.id)}.json"
@@ -78,6 +94,12 @@ def _checked(found: Any, item: Item, names: Sequence[str], path: Path) -> dict[s
         raise DataError(
             f"{path}: is no answer to {item.id} as it is asked now. Give another --out, or remove "
             "the folder's problems."
+        )
+    # Files of earlier versions do not say what decided.
+    if found.get("check", item.check) != item.check:
+        raise DataError(
+            f"{path}: {item.id} was judged by another answer or by other tests than it has now. "
+            "Give another --out, or remove the folder's problems."
         )
     missing = [name for name in names if name not in found.get("answers", {})]
     if missing:

@@ -3,8 +3,10 @@
 `read_problem_task` looks at all that needs no model, so that mistakes show before one is loaded.
 """
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -32,6 +34,7 @@ class Item(NamedTuple):
     prompt: str  # as text, for readers
     prompt_ids: list[int]
     reference: str  # a good answer, for readers; empty where none is known
+    check: str  # 16 hex digits of what decides; empty where nothing is to be solved
 
 
 class Verdict(NamedTuple):
@@ -49,7 +52,7 @@ class Task(ABC):
 
     def key(self, item: Item) -> str:
         """Give what makes a problem the same one, however a model is asked it."""
-        return json.dumps([item.id, item.prompt, item.reference])
+        return json.dumps([item.id, item.prompt, item.reference, item.check])
 
     @abstractmethod
     def items(self, model: CausalLM, original: CausalLM | None) -> list[Item]:
@@ -99,13 +102,17 @@ class OwnTask(Task):
     def items(self, model: CausalLM, original: CausalLM | None) -> list[Item]:
         """Ask the prompts as they are."""
         found = []
-        for number, problem in enumerate(self.chosen, 1):
+        numbers = Counter()  # within a kind: a larger limit adds problems and renames none
+        for problem in self.chosen:
+            numbers[problem.kind] += 1
             is_own = problem.structure != _FROM_FILE
             where = self.source if is_own else problem.instance[0]
             ids = encode({"prompt": problem.prompt}, model.tokenizer, where, model.context_tokens)
-            name = f"{problem.kind}/{number}" if is_own else f"line/{where.rpartition(':')[2]}"
+            name = f"{problem.kind}/{numbers[problem.kind]}"
+            if not is_own:
+                name = f"line/{where.rpartition(':')[2]}"
             reference = problem.answer or str(problem.check.get("answer", ""))
-            found.append(Item(name, problem.prompt, ids, reference))
+            found.append(Item(name, problem.prompt, ids, reference, _digest(problem.check)))
         return found
 
     def judge(self, answers: Sequence[tuple[int, str]]) -> list[Verdict]:
@@ -142,12 +149,13 @@ class PublishedTask(Task):
                     "answer. Take a model with a longer one, or another --style."
                 )
             text = asked if isinstance(asked, str) else asked[-1]["content"]
-            found.append(Item(question.id, text, ids, question.reference))
+            check = _digest(question.fields)
+            found.append(Item(question.id, text, ids, question.reference, check))
         return found
 
     def key(self, item: Item) -> str:
-        """Give its publishers' name for it: prompts differ with the style."""
-        return json.dumps([self.set.title, item.id])
+        """Give its publishers' name and its check: prompts differ with the style."""
+        return json.dumps([self.set.title, item.id, item.check])
 
     def judge(self, answers: Sequence[tuple[int, str]]) -> list[Verdict]:
         """Run programs in the sandbox, or compare final answers."""
@@ -162,6 +170,12 @@ class PublishedTask(Task):
         """Tell the style, and what programs were run in."""
         protection = {} if self.sandbox is None else {"sandbox": self.sandbox.description}
         return {"benchmark": self.set.title, "style": self.style} | protection
+
+
+def _digest(check: dict[str, Any]) -> str:
+    """Hash what decides about answers: 16 hex digits, whatever the order of its keys."""
+    text = json.dumps(check, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _allow_code(config: EvaluateConfig) -> None:

@@ -30,7 +30,7 @@ class TextTask(Task):
         )
         decode = self.reader.tokenizer.decode
         return [
-            Item(f"text/{number}", decode(ids), ids, "")
+            Item(f"text/{number}", decode(ids), ids, "", "")
             for number, ids in enumerate(prompts[: self.config.limit or None], 1)
         ]
 

@@ -34,6 +34,8 @@ _BY_SIGNAL = 128  # and its number: a status of ours that tells one of a child
 _FIRST_USER = 1_000_000_000  # users that nothing on a machine belongs to begin here
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
+_IPC = "/proc/self/ns/ipc"
+_SHARED = ("shmmni", "msgmni")  # how many there may be in an IPC namespace
 _FOLDER = "/tmp"  # where a program works, with namespaces of its own
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -126,18 +128,45 @@ def descendants(ancestor):
 
 
 def unshare():
-    """Leave the machine's network, processes, mounts and names; become nobody if not root."""
-    kinds = sum(_NEW.values())
+    """Leave the machine's network, processes, mounts and names; become nobody if not root.
+
+    Shared memory is left first, and barred by its namespace's own root: nobody may not.
+    """
+    before = os.readlink(_IPC)
     user, group = os.getuid(), os.getgid()
-    call("unshare", kinds if user == 0 else kinds | _NEW_USERS)
+    new_users = _NEW_USERS if user else 0
+    call("unshare", _NEW["ipc"] | new_users)
     if user:
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{_NOBODY} {user} 1"),
-            ("gid_map", f"{_NOBODY} {group} 1"),
-        ):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
+        become(0, user, 0, group)  # whom settings of the IPC namespace belong to
+    bar_shared_memory(before)
+    call("unshare", sum(_NEW.values()) - _NEW["ipc"] | new_users)
+    if user:
+        become(_NOBODY, 0, _NOBODY, 0)
+
+
+def become(user, outer_user, group, outer_group):
+    """Name this process's user and group in its new user namespace."""
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{user} {outer_user} 1"),
+        ("gid_map", f"{group} {outer_group} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def bar_shared_memory(before):
+    """Let no System V shared memory or messages be made: no limit of a program counts them.
+
+    Args:
+        before: The IPC namespace that this process was started in, as `/proc` names it. While it is
+            still in that one, which may be the machine's, nothing is written.
+    """
+    if os.readlink(_IPC) == before:
+        return
+    for name in _SHARED:
+        with suppress(OSError), open(f"/proc/sys/kernel/{name}", "w") as file:
+            file.write("0")
 
 
 def build_root(folders, file_bytes):

@@ -4,9 +4,11 @@ What protects, by what the system offers (`PROTECTIONS`, the first that works is
 
 - namespaces: no network, no other processes, no file but the system's and Python's own, which are
   read only, and a small folder in memory. Needs root, or a kernel that lets users make namespaces.
-- bwrap: the same, made by bubblewrap where it is installed. Not for root.
-- limits: none of that. Programs see the machine's files and network as their user does. Taken only
-  where it is asked for, such as inside a container that is itself the protection.
+- bwrap: the same, made by bubblewrap where it is installed, but System V shared memory is not
+  bounded. Not for root.
+- limits: none of that. Programs see the machine's files and network as their user does, and may
+  make shared memory without bound, which stays when they end. Taken only where it is asked for,
+  such as inside a container that is itself the protection.
 
 With each of them: limits on processor time and time, memory, size of files and processes (root's
 programs run as a user of their own), an environment of a few variables, and whatever a program
@@ -108,8 +110,9 @@ class Sandbox:
         limits = self.limits
         around = {
             "namespaces": "no network, own processes, read-only system files only (namespaces)",
-            "bwrap": "no network, own processes, read-only system files only (bwrap)",
-            "limits": "the network and files of its user are open",
+            "bwrap": "no network, own processes, read-only system files only (bwrap); shared "
+            "memory is not bounded",
+            "limits": "the network and files of its user are open, shared memory is not bounded",
         }[self.protection]
         return (
             f"{around}; {limits.cpu_seconds} s of processor time, {limits.wall_seconds:g} s, "

@@ -68,7 +68,8 @@ def _check_same(first: str, expected: dict[str, Any], name: str, found: dict[str
     if found["problem_set"] != expected["problem_set"]:
         raise ConfigError(
             f"{name} answers other problems than {first}: {_problems(found)}, and "
-            f"{_problems(expected)}. Evaluate both with the same --problems and --limit."
+            f"{_problems(expected)}. Evaluate both with the same --problems, gold answers and "
+            "tests included, and --limit."
         )
 
 

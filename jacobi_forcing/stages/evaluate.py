@@ -66,8 +66,8 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     rival = original if task.has_rival else None
     names = [*config.measured, *([] if rival is None else [ORIGINAL])]
     answers = Answers(out, items, names)
-    with progress_bar("evaluate", len(items) - len(answers.records)) as bar:
-        for new in _answers(config, task, items, len(answers.records), model, rival, assistant):
+    with progress_bar("evaluate", len(answers.todo)) as bar:
+        for new in _answers(config, task, answers, model, rival, assistant):
             answers.add(new)
             bar.advance()
     summary = _summary(config, task, items, answers.records, rival is not None)
@@ -119,16 +119,17 @@ def _assistant(config: EvaluateConfig, model: CausalLM, items: Sequence[Item]) -
 def _answers(
     config: EvaluateConfig,
     task: Task,
-    items: Sequence[Item],
-    first: int,
+    answers: Answers,
     model: CausalLM,
     rival: CausalLM | None,
     assistant: CausalLM | None,
 ) -> Iterator[dict[str, Any]]:
-    """Answer the problems from `first` on, a few at a time, judge them, and describe each."""
-    if first == len(items):  # no engine is started for nothing
+    """Answer the problems that are left, a few at a time, judge them, and describe each."""
+    if not answers.todo:  # no engine is started for nothing
         return
-    prompts, names = [item.prompt_ids for item in items], config.measured
+    # Those with an answer go first, so that what is left is one stretch.
+    places, first = [*answers.done, *answers.todo], len(answers.done)
+    prompts, names = [answers.items[place].prompt_ids for place in places], config.measured
 
     def turns_of(asked: CausalLM, strategies: Sequence[str]) -> Iterator[Turn]:
         return _turns(config, asked, strategies, prompts, task.stop, first, assistant)
@@ -141,15 +142,16 @@ def _answers(
     decode = model.tokenizer.decode
     for group, runs in turns:
         texts = [[decode(run.answer, skip_special_tokens=True) for run in own] for own in runs]
-        asked = [pair for own in texts for pair in zip(group, own, strict=True)]
+        asked = [(places[i], text) for own in texts for i, text in zip(group, own, strict=True)]
         once = list(dict.fromkeys(asked))  # exact decoders give the same text
         verdicts = dict(zip(once, task.judge(once), strict=True))
-        for place, index in enumerate(group):
+        for row, index in enumerate(group):
+            place = places[index]
             found = {
-                name: (own[place], its_texts[place], verdicts[index, its_texts[place]])
+                name: (own[row], its_texts[row], verdicts[place, its_texts[row]])
                 for name, own, its_texts in zip(names, runs, texts, strict=True)
             }
-            yield record(items[index], found)
+            yield record(answers.items[place], found)
 
 
 def _turns(

@@ -23,6 +23,7 @@ from jacobi_forcing.problems.published.records import Record, as_records, comple
 from jacobi_forcing.problems.published.reply_text import cut, final_text
 
 _MARK = re.compile(r"####[ \t]*(.*)")
+_WORD = re.compile(r"[^\w\\]*(?:[A-Za-z]{2}|$)")
 
 # Our own, so none of them can be in the set.
 _SHOTS = (
@@ -81,16 +82,18 @@ class Gsm8k(MathSet):
         return ("\nQuestion:",) if style == "completion" else ()
 
     def answer_of(self, question: Question, text: str, style: Style) -> str:
-        r"""Take the final number: after the last ####, in the last \boxed, named, or the last."""
+        r"""Take the final number: after the last ####, in the last \boxed, named, or the last.
+
+        The later of #### and \boxed counts. Where it does not stand for a number there is none.
+        """
         # The question again is no answer, though it may hold the number.
         text = final_text(cut(text, self.stops(style)).replace(question.text, ""))
-        marked = _MARK.findall(text)
-        box = last_boxed(text)
-        for part in (marked[-1] if marked else None, box, last_named(text)):
-            if part is not None and (number := only_number(part)) is not None:
-                return number
-        is_cut_off = box == ""
-        return "" if is_cut_off else last_number(text) or ""
+        final = _marked_or_boxed(text)
+        if final is not None:
+            return only_number(final) or ""
+        named = last_named(text)
+        number = None if named is None else only_number(named)
+        return number or last_number(text) or ""
 
     def solved(self, answers: Sequence[tuple[Question, str]], style: Style) -> list[bool]:
         """Compare the numbers: 18 is 18.00."""
@@ -112,6 +115,20 @@ def _question(number: int, record: Record) -> Question:
         reference=answer,
         fields={"answer": gold},
     )
+
+
+def _marked_or_boxed(text: str) -> str | None:
+    r"""Give what follows the last #### or lies in a \boxed behind it; None if there is neither."""
+    marks = list(_MARK.finditer(text))
+    if not marks:
+        return last_boxed(text)
+    mark = marks[-1]
+    box = last_boxed(text[mark.start() :])
+    if box is not None:
+        return box
+    # Models write headings with #### too: words, and more below.
+    is_heading = _WORD.match(mark[1]) and text[mark.end() :].strip()
+    return last_boxed(text) if is_heading else mark[1]
 
 
 def _is_number(text: str, wanted: str) -> bool:
