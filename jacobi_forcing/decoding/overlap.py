@@ -142,8 +142,10 @@ class Overlap:
         positions = self.rows.num_text[:, None] - 1 + depth
         self.positions.scatter_(1, slots, positions)
         # What is verified, and the way to oneself.
-        visible = self.is_held[:, None, :].repeat(1, slots.shape[1], 1)
-        visible.scatter_(2, slots[:, None].expand_as(nodes.way), nodes.way)
+        held = torch.nn.functional.pad(self.is_held[:, :num_visible], (0, 1))  # one for padding
+        visible = held[:, None].repeat(1, slots.shape[1], 1)
+        places = slots.clamp(max=num_visible)[:, None]
+        visible.scatter_(2, places.expand_as(nodes.way), nodes.way)
         some = self._nodes_within(limit)  # a narrow forward has no places for the others
         logits = self.forward.logits_at(
             nodes.ids[:, some],
