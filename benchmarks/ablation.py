@@ -148,6 +148,7 @@ def main() -> None:
                     "seed": seed,
                     "before": record["before"],
                     "after": record["after"],
+                    "commit": record["commit"],  # the training's own, which may be an earlier one
                 }
             )
             print(setting, seed, record["after"], flush=True)

@@ -19,6 +19,7 @@ from multiblock import benchmark_prompts
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.decoding.width import AutoWidth
+from jacobi_forcing.integrations.outside.generate import generated
 from jacobi_forcing.models import CausalLM, load_model
 
 Way = Callable[[list[int]], list[int]]
@@ -37,21 +38,7 @@ def ours(model: CausalLM, max_new_tokens: int, width: AutoWidth | None = None, *
 
 def transformers(model: CausalLM, max_new_tokens: int, **settings) -> Way:
     """Decode with generate."""
-
-    def run(prompt: list[int]) -> list[int]:
-        ids = torch.tensor([prompt], device=model.device)
-        found = model.network.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=sorted(model.eos_ids),
-            pad_token_id=model.pad_id,
-            **settings,
-        )
-        return found[0, len(prompt) :].tolist()
-
-    return run
+    return lambda prompt: generated(model, prompt, max_new_tokens, **settings)
 
 
 def take_turns(ways: dict[str, Way], prompts: Sequence[list[int]]) -> list[dict[str, Any]]:

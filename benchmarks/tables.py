@@ -271,7 +271,9 @@ def ablation(name: str = "ablation") -> str:
         f"{used['block_size']}, prompts {used['prompts']}, measured on "
         f"{used['eval_prompts'].rpartition(':')[2]} prompts{seeds}. Source: "
     )
-    return markdown(header, rows) + "\n\n" + note + source(result, name)
+    commits = dict.fromkeys(row["commit"][:12] for row in result["rows"] if "commit" in row)
+    trained_at = f" Trained at commits {', '.join(commits)}." if commits else ""
+    return markdown(header, rows) + "\n\n" + note + source(result, name) + trained_at
 
 
 def architectures() -> str:
@@ -493,6 +495,18 @@ def attention() -> str:
     header = ["heads of", "tokens asked about", *(f"behind {n:,}" for n in contexts)]
     note = f"{result['device']}, {result['dtype']}; median and quartiles. Source: "
     return markdown(header, rows) + "\n\n" + note + source(result, "attention")
+
+
+def attention_whole() -> str:
+    """What attention without copies is worth in whole forwards and steps."""
+    result = read("attention_whole")
+    rows = [
+        [row["what"], f"**{row['part']:.2f}** ({row['low']:.2f} to {row['high']:.2f})"]
+        for row in result["rows"]
+    ]
+    note = f"{result['device']}, {result['dtype']}; median and quartiles. Source: "
+    header = [f"of {result['model']}", "part of the time"]
+    return markdown(header, rows) + "\n\n" + note + source(result, "attention_whole")
 
 
 def overhead() -> str:
@@ -776,6 +790,7 @@ TABLES: dict[str, Callable[[], str]] = {
         stories,
         collecting,
         attention,
+        attention_whole,
         collect_stage,
         pack_speed,
         ablation,

@@ -8,8 +8,7 @@ from packs import interleave, joined, make_document, packed_logits, random_ids, 
 from toys import EOS, PAD, VOCAB, toy_model
 from training import losses_of_logits as losses
 
-from jacobi_forcing.decoding import Noise
-from jacobi_forcing.decoding.loop import decode_one
+from jacobi_forcing.decoding import Noise, decode_one
 from jacobi_forcing.decoding.record import TrajectoryRecorder
 from jacobi_forcing.decoding.strategies import Jacobi
 from jacobi_forcing.training.batch import clean_part

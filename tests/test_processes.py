@@ -27,7 +27,9 @@ def torchrun(*command):
     paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     result = subprocess.run(
         [*start, *map(str, command)],
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ
+        | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        | {"PYTHONFAULTHANDLER": "1"},  # where a process crashes, say in what
         capture_output=True,
         text=True,
         timeout=300,

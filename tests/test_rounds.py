@@ -22,7 +22,7 @@ from jacobi_forcing.decoding.measure import distinct_ngrams, negative_log_likeli
 from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.drawing.rounds import Comparison, write_rounds_page
 from jacobi_forcing.models import load_model
-from jacobi_forcing.stages import average, collect, evaluate, force, pack, train
+from jacobi_forcing.stages import average, collect, evaluate, force, judge, pack, train
 from jacobi_forcing.stages.comparison import compared
 from jacobi_forcing.stages.recipe import read_recipe
 
@@ -281,7 +281,7 @@ def test_a_prompt_is_kept_out_of_training_whatever_its_number(tmp_path):
     assert main([*line, "--out", str(tmp_path / "out")]) == 0
     sequences = read_packed(tmp_path / "out", 4)
     config = TrainConfig(model="m", packed="p", out="o")
-    training, prompts = train._hold_out(config, sequences, 3)
+    training, prompts = judge._hold_out(config, sequences, 3)
     left = [d.prompt.tolist() for sequence in training for d in sequence]
     assert len(prompts) == 3
     assert not [prompt for prompt in prompts if prompt in left]

@@ -15,7 +15,7 @@ from jacobi_forcing.data.trajectories import read_manifest
 from jacobi_forcing.decoding.measure import Decoded
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import load_model
-from jacobi_forcing.stages import train
+from jacobi_forcing.stages import judge, train
 from jacobi_forcing.training import arguments, memory
 from jacobi_forcing.training.trainer import JacobiTrainer
 
@@ -31,7 +31,7 @@ def scores(monkeypatch):
             "tokens_per_forward": 1.0,
         }
 
-    monkeypatch.setattr(train, "_likelihood_test", make)
+    monkeypatch.setattr(judge, "_likelihood_test", make)
     return values
 
 
@@ -40,7 +40,7 @@ def test_a_frozen_model_that_is_named_teaches_and_judges_instead_of_the_start(
 ):
     other = save_toy(tmp_path / "other", seed=5)
     taught_by, judges = [], []
-    whole_init, test = JacobiTrainer.__init__, train._likelihood_test
+    whole_init, test = JacobiTrainer.__init__, judge._likelihood_test
 
     def init(self, **options):
         taught_by.append(parameters(options["frozen"]))
@@ -51,7 +51,7 @@ def test_a_frozen_model_that_is_named_teaches_and_judges_instead_of_the_start(
         return test(config, model, original, *rest)
 
     monkeypatch.setattr(JacobiTrainer, "__init__", init)
-    monkeypatch.setattr(train, "_likelihood_test", likelihood_test)
+    monkeypatch.setattr(judge, "_likelihood_test", likelihood_test)
     settings = {"ar_teacher": "frozen", "max_steps": 3}
     small_run(toy, packed, tmp_path / "named", frozen_model=str(other), **settings)
     small_run(toy, packed, tmp_path / "start", **settings)
@@ -115,7 +115,7 @@ def test_a_run_that_was_killed_ends_up_with_the_very_weights_of_one_that_was_not
 def uninterrupted(request, toy, packed, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_likelihood_test", lambda *_: lambda network: FLAT)
+        patch.setattr(judge, "_likelihood_test", lambda *_: lambda network: FLAT)
         small_run(toy, packed, out, **request.param)
     record = json.loads((out / "run.json").read_text())
     assert record["steps"] == 12
@@ -262,14 +262,14 @@ def test_a_checkpoint_that_lost_too_much_scores_below_every_one_that_did_not(
     nlls = iter([2.0, 2.19, 2.21, 3.0])
     model = toy_model()
     monkeypatch.setattr(
-        train, "negative_log_likelihood", lambda judge, *_: next(nlls) if judge is model else 0.0
+        judge, "negative_log_likelihood", lambda asked, *_: next(nlls) if asked is model else 0.0
     )
     speeds = iter([1.0, 1.01, 5.0, 9.0])
     decoded = lambda *_: SimpleNamespace(  # noqa: E731
         answers=[[5]], tokens_per_forward=next(speeds), acceptance=lambda place: 0.5
     )
-    monkeypatch.setattr(train, "_decode", decoded)
-    test = train._likelihood_test(config, model, model, [[2]], BLOCK)
+    monkeypatch.setattr(judge, "_decode", decoded)
+    test = judge._likelihood_test(config, model, model, [[2]], BLOCK)
     assert [test(model.network)["score"] for _ in range(4)] == [1.0, 1.01, -2.21, -3.0]
 
 
@@ -277,7 +277,7 @@ def test_prompts_kept_for_evaluation_are_in_no_training_sequence(packed):
     sequences = read_packed(packed, BLOCK)
     manifest = read_manifest(packed, "pack")
     config = train_config("-", packed, eval_prompts="packed:3")
-    training, _ = train._split(config, toy_model(), toy_model(), sequences, manifest)
+    training, _ = judge.split(config, toy_model(), toy_model(), sequences, manifest)
     held = {s[0].prompt_index for s in sequences} - {s[0].prompt_index for s in training}
     assert len(held) == 3
     assert len(training) == len(sequences) - 2 * 3  # both copies
@@ -287,7 +287,7 @@ def test_prompts_kept_for_evaluation_leave_the_sequences_that_they_share():
     sequences = joined(random_packed(0, 12, BLOCK), 5, 1, 4, 2)
     config = train_config("-", "-", eval_prompts="packed:3")
     manifest = {"block_size": BLOCK}
-    training, _ = train._split(config, toy_model(), toy_model(), sequences, manifest)
+    training, _ = judge.split(config, toy_model(), toy_model(), sequences, manifest)
     assert [len(sequence) for sequence in training] == [5, 1, 3]
     assert [d.prompt_index for sequence in training for d in sequence] == list(range(9))
 
@@ -298,7 +298,7 @@ def test_prompts_kept_for_evaluation_leave_the_sequences_that_they_share():
 def test_eval_prompts_that_name_nothing_are_refused(packed, eval_prompts):
     config = train_config("-", packed, eval_prompts=eval_prompts)
     with pytest.raises(ConfigError, match="--eval-prompts"):
-        train._split(
+        judge.split(
             config, toy_model(), None, read_packed(packed, BLOCK), read_manifest(packed, "pack")
         )
 
@@ -307,9 +307,7 @@ def test_data_of_one_prompt_is_an_error_and_not_an_empty_training_set():
     sequences = [(make_document(4, 1, 3, [5] * 9, [0.5]),)] * 2
     config = train_config("-", "data/packed", eval_prompts="packed:32")
     with pytest.raises(DataError, match="data/packed"):
-        train._split(
-            config, toy_model(), None, sequences, {"num_sequences": 2, "block_size": BLOCK}
-        )
+        judge.split(config, toy_model(), None, sequences, {"num_sequences": 2, "block_size": BLOCK})
 
 
 # What stops, watches and explains a run

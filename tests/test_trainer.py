@@ -35,7 +35,7 @@ from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.data.packed import num_tokens
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.errors import DataError
-from jacobi_forcing.stages import train
+from jacobi_forcing.stages import judge, train
 from jacobi_forcing.training.loss import token_counts
 
 
@@ -411,7 +411,7 @@ def overfitted(tmp_path_factory):
         logging_steps=5,
         max_grad_norm=1.0,
         per_device_train_batch_size=8,
-        decoder_test=train._likelihood_test(settings, model, original, prompts, BLOCK),
+        decoder_test=judge._likelihood_test(settings, model, original, prompts, BLOCK),
     )
     start, plain = trainer.evaluate(), plain_speed(model, prompts)
     trainer.train()

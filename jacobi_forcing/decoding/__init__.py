@@ -4,8 +4,9 @@ Strategies are pure state machines over token ids; only `loop` calls a model. Ma
 errors, models.
 """
 
+from jacobi_forcing.decoding.batch import decode, decode_one
 from jacobi_forcing.decoding.events import Finished, Forward
-from jacobi_forcing.decoding.loop import DecodingLoop, decode, decode_one
+from jacobi_forcing.decoding.loop import DecodingLoop
 from jacobi_forcing.decoding.noise import Noise
 from jacobi_forcing.decoding.request import Request
 from jacobi_forcing.decoding.sampling import GREEDY, Sampling

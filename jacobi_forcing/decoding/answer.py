@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jacobi_forcing.config import DecoderConfig, from_mapping
+from jacobi_forcing.decoding.batch import decode_one
 from jacobi_forcing.decoding.events import Finished, Forward
-from jacobi_forcing.decoding.loop import decode_one
 from jacobi_forcing.decoding.sampling import GREEDY, Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
 from jacobi_forcing.decoding.stream import TextStream

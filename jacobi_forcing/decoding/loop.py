@@ -6,8 +6,7 @@ choices: a guess is kept only where it equals the choice behind a text already k
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -498,75 +497,3 @@ def _logprobs(logits: Tensor, row: Row, settled: Settled, end: tuple[int, str]) 
         for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
     return {"logprobs": found[range(len(accepted)), accepted].tolist(), "alternatives": others}
-
-
-def decode(
-    model: CausalLM,
-    requests: Iterable[Request],
-    make: Callable[[Request], Strategy],
-    *,
-    batch_size: int = 1,
-    max_tokens: int | None = None,
-    branch_tokens: int = DecoderConfig.branch_tokens,
-    width: Width | None = None,
-    overlaps: bool | None = None,
-) -> Iterator[Event]:
-    """Decode requests, `batch_size` at a time, and yield what every forward settled.
-
-    Args:
-        model: What to decode with.
-        requests: Taken from lazily, when there is room.
-        make: Makes the strategy of a request.
-        batch_size: See DecodingLoop.
-        max_tokens: See DecodingLoop.
-        branch_tokens: See DecodingLoop.
-        width: See DecodingLoop.
-        overlaps: See DecodingLoop.
-
-    Raises:
-        DataError: See DecodingLoop.add.
-    """
-    loop = DecodingLoop(
-        model,
-        batch_size=batch_size,
-        max_tokens=max_tokens,
-        branch_tokens=branch_tokens,
-        width=width,
-        overlaps=overlaps,
-    )
-    waiting = iter(requests)
-    while True:
-        for request in islice(waiting, loop.num_free):
-            loop.add(request, make(request))
-        if loop.is_idle:
-            return
-        yield from loop.step()
-
-
-def decode_one(
-    model: CausalLM,
-    prompt_ids: Sequence[int],
-    strategy: Strategy,
-    max_new_tokens: int,
-    on_forward: Callable[[Forward], None] = lambda _: None,
-    **more,
-) -> tuple[Finished, list[Forward]]:
-    """Decode a single prompt; return its answer and what each forward settled.
-
-    `on_forward` is told of each as it happens; `more` are fields of Request.
-    """
-    request = Request(0, prompt_ids, max_new_tokens, **more)
-    events = decode(
-        model,
-        [request],
-        lambda _: strategy,
-        max_tokens=len(prompt_ids) + max_new_tokens,
-        branch_tokens=strategy.max_branch_tokens,
-    )
-    forwards: list[Forward] = []
-    for event in events:
-        if isinstance(event, Finished):
-            break
-        forwards.append(event)
-        on_forward(event)
-    return event, forwards

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 
 from jacobi_forcing.config import DecoderConfig
+from jacobi_forcing.decoding.batch import decode
 from jacobi_forcing.decoding.events import Finished
-from jacobi_forcing.decoding.loop import decode
 from jacobi_forcing.decoding.request import Request
 from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
 from jacobi_forcing.decoding.width import Width

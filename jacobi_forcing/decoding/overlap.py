@@ -104,15 +104,15 @@ class Overlap:
 
     def __init__(self, forward: RaggedForward, rows: Sequence[Row], kind: Kind):
         self.forward = forward
-        self.requests = list(rows)
+        self.rows = list(rows)
         self.kind = kind
         self.ticket: Ticket | None = None  # of the latest forward, not yet settled on the device
         self._noise = [(noise, noise.num_drawn) for noise in map(noise_of, rows) if noise]
         device = forward.device
-        self.rows = rows_of(rows, kind, device)
+        self.state = rows_of(rows, kind, device)  # theirs on the device, a forward ahead
         num_slots = forward.cache.num_slots
         numbers = torch.arange(num_slots + 1, device=device).expand(len(rows), -1)
-        self.is_held = numbers < self.rows.num_text[:, None] - 1  # [B, slots + 1], verified
+        self.is_held = numbers < self.state.num_text[:, None] - 1  # [B, slots + 1], verified
         self.positions = numbers.clone()  # [B, slots + 1] long, of what lies in a slot
         self.laws = _laws(rows, device)
         self._within: dict[int, Tensor] = {}
@@ -124,7 +124,7 @@ class Overlap:
     def has_noise(self) -> bool:
         """Whether the noise foretold is certain to last for another forward."""
         ahead = 2 * self.kind.block_size  # what forwards that the host has not read may take
-        most = self.rows.uniforms.shape[1] - ahead
+        most = self.state.uniforms.shape[1] - ahead
         return all(noise.num_drawn - before <= most for noise, before in self._noise)
 
     @torch.inference_mode()
@@ -132,14 +132,14 @@ class Overlap:
         """Begin the forward behind the latest one, with at most `limit` guesses per row."""
         # Of a forward that nobody has read yet, the host knows the most that it can settle.
         num_unread = 0 if self.ticket is None else self.kind.num_nodes
-        num_known = max(len(row.ids) for row in self.requests)
+        num_known = max(len(row.ids) for row in self.rows)
         num_visible = num_known + num_unread + self.kind.num_nodes
         num_visible = min(num_visible, self.forward.cache.num_slots)
         self._settle()
-        self.rows, nodes = self._propose(self.rows, self.kind, limit)
+        self.state, nodes = self._propose(self.state, self.kind, limit)
         slots = self._free_slots(nodes.is_used, num_visible)
         depth = torch.where(nodes.is_used, nodes.depth, 0)
-        positions = self.rows.num_text[:, None] - 1 + depth
+        positions = self.state.num_text[:, None] - 1 + depth
         self.positions.scatter_(1, slots, positions)
         # What is verified, and the way to oneself.
         held = torch.nn.functional.pad(self.is_held[:, :num_visible], (0, 1))  # one for padding
@@ -156,7 +156,7 @@ class Overlap:
         )
         choices = torch.zeros_like(nodes.ids)
         choices[:, some] = self._choose(logits, positions[:, some])
-        num_text = self.rows.num_text[:, None].expand_as(choices)
+        num_text = self.state.num_text[:, None].expand_as(choices)
         found = torch.stack([nodes.ids, nodes.is_used.long(), nodes.parent, choices, num_text])
         self.ticket = Ticket(nodes, slots, choices, limit, *_to_host(found))
         return self.ticket
@@ -165,7 +165,7 @@ class Overlap:
         """Commit on the device what the latest forward settled."""
         if self.ticket is not None:
             nodes, choices = self.ticket.nodes, self.ticket.choices
-            self.rows, path = self._settle_rows(self.rows, self.kind, nodes, choices)
+            self.state, path = self._settle_rows(self.state, self.kind, nodes, choices)
             padding = self.forward.cache.padding_slot
             self.is_held.scatter_(1, torch.where(path, self.ticket.slots, padding), True)
             self.is_held[:, padding] = False
@@ -209,7 +209,7 @@ class Overlap:
         held, positions = self.is_held[:, :num_slots], self.positions[:, :num_slots]
         is_moved = held & (positions != torch.arange(num_slots, device=held.device))
         moved = is_moved.any(1).tolist()
-        for number, row in enumerate(self.requests):
+        for number, row in enumerate(self.rows):
             self.forward.lengths[number] = row.num_cached
             if moved[number]:
                 order = torch.where(held[number], positions[number], num_slots).argsort()

@@ -1,10 +1,9 @@
 """tune: measure this machine, predict every decoder's speed on the user's prompts, try the best."""
 
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import count
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -17,20 +16,12 @@ from jacobi_forcing.data.prompts import read_prompts
 from jacobi_forcing.data.record import run_record
 from jacobi_forcing.decoding import Finished, Forward, Request, decode, make_strategy
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE
-from jacobi_forcing.decoding.cost import (
-    Clock,
-    Curve,
-    LoopCost,
-    Shape,
-    fit_loop_cost,
-    measure_curve,
-    sizes,
-    together,
-)
-from jacobi_forcing.decoding.imitation import Imitation, Step, Text, acceptance, imitate
-from jacobi_forcing.decoding.measure import Decoded, decode_all
-from jacobi_forcing.decoding.predict import Prediction, Predictor, finalists, workload
+from jacobi_forcing.decoding.cost import Clock, Curve, Shape, measure_curve, sizes
+from jacobi_forcing.decoding.imitation import Imitation, Text, acceptance, imitate
+from jacobi_forcing.decoding.measure import decode_all
+from jacobi_forcing.decoding.predict import Prediction, Predictor, finalists
 from jacobi_forcing.decoding.sample import sample_prompts
+from jacobi_forcing.decoding.trials import RECYCLING, Runner, Tried, best_of
 from jacobi_forcing.drawing.tuning import chosen_table, why, write_tuning_page
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models import CausalLM
@@ -40,10 +31,6 @@ from jacobi_forcing.progress import progress_bar
 from jacobi_forcing.stages.machine import lasting_name, open_model
 
 _PLACES = 16  # of a draft, whose acceptance is shown
-_LEAST_TURNS, _MOST_TURNS = 3, 9  # of trying finalists
-# What is left beside the forward is found from these, and from AR.
-_PLAIN = DecoderConfig(strategy="window", block_size=16, pool_size=0)
-_RECYCLING = DecoderConfig(strategy="window", block_size=16, pool_size=4, branch_tokens=8)
 
 
 @dataclass
@@ -72,17 +59,6 @@ class _Read(NamedTuple):
     texts: list[Text]
     forwards: list[list[Forward]]  # per text
     max_new_tokens: int
-
-
-class _Tried(NamedTuple):
-    """A prediction, and what came of it."""
-
-    prediction: Prediction
-    tokens_per_second: float
-    times_ar: float  # median over turns of the ratio to AR in the same turn ...
-    times_ar_low: float  # ... and lower quartile
-    tokens_per_forward: float
-    num_mismatches: int  # answers that are not AR's
 
 
 def run(config: TuneConfig) -> dict[str, Any]:
@@ -160,7 +136,7 @@ def _widest(config: TuneConfig, model: CausalLM) -> int:
 def _compile(config: TuneConfig, model: CausalLM, prompt: list[int]) -> None:
     """Decode a little, so that compiling is not inside the time; one row is a graph of its own."""
     for num_rows in {1, config.batch_size}:
-        for decoder in (AUTOREGRESSIVE, _RECYCLING):
+        for decoder in (AUTOREGRESSIVE, RECYCLING):
             most = min(8, model.context_tokens - len(prompt))
             prompts = [prompt] * num_rows
             decode_all(model, prompts, decoder, max_new_tokens=most, batch_size=num_rows)
@@ -260,107 +236,18 @@ def _choose(
     for number, num_rows in enumerate(every_rows):
         begin, end = (0.45 + 0.55 * (number + part) / len(every_rows) for part in (0, 1))
         watch.show(begin, f"{num_rows} rows: try decoders")
-        runner = _Runner(config, model, read, num_rows)
+        runner = Runner(
+            model, read.texts, num_rows, most_tokens=read.max_new_tokens, seed=config.seed
+        )
         cost = runner.loop_cost(curve)
         predictions = predictor.all(num_rows, _widest(config, model), cost)
-        tried = runner.tried(finalists(predictions), watch, end)
-        best = _best(tried)
+        tried = runner.tried(finalists(predictions), partial(watch.left, end))
         key = str(num_rows)
         found["free_width"][key] = curve.free_width(num_rows)
         found["loop"][key] = cost._asdict()
         found["predictions"][key] = [_described(one) for one in _best_of_size(predictions)]
-        found["chosen"][key] = _chosen(best, tried)
+        found["chosen"][key] = _chosen(best_of(tried), tried)
     return found
-
-
-class _Runner:
-    """Runs decoders for real, with so many rows in flight."""
-
-    def __init__(self, config: TuneConfig, model: CausalLM, read: _Read, num_rows: int):
-        self.config, self.model, self.read, self.num_rows = config, model, read, num_rows
-        self.prompts = workload([text.prompt for text in read.texts], num_rows)
-
-    def run(self, decoder: DecoderConfig, prompts: Sequence[Sequence[int]]) -> Decoded:
-        """Decode."""
-        return decode_all(
-            self.model,
-            prompts,
-            decoder,
-            max_new_tokens=self.read.max_new_tokens,
-            batch_size=self.num_rows,
-            seed=self.config.seed,
-        )
-
-    def loop_cost(self, curve: Curve) -> LoopCost:
-        """Find what the loop costs beside forwards, from decodes whose forwards are known."""
-        prompts = self.prompts[: 2 * self.num_rows]
-        width = min(_PLAIN.block_size, curve.widest(self.num_rows))
-        timed = []
-        for decoder in (AUTOREGRESSIVE, _PLAIN, _RECYCLING):
-            if width < _PLAIN.block_size and decoder is not AUTOREGRESSIVE:
-                decoder = DecoderConfig(**asdict(decoder) | {"block_size": max(2, width)})
-            steps = self._steps(decoder, prompts)  # a warm-up too
-            seconds = []
-            for _ in range(2):
-                start = time.perf_counter()
-                self.run(decoder, prompts)
-                seconds.append(time.perf_counter() - start)
-            forwards = list(together(steps, self.num_rows))
-            timed.append((forwards, decoder.pool_size > 0, min(seconds)))
-        return fit_loop_cost(curve, timed)
-
-    def _steps(self, decoder: DecoderConfig, prompts: Sequence[Sequence[int]]) -> list[list[Step]]:
-        """Decode, and give the forwards of every prompt."""
-        steps: list[list[Step]] = [[] for _ in prompts]
-        events = decode(
-            self.model,
-            [Request(i, ids, self.read.max_new_tokens) for i, ids in enumerate(prompts)],
-            lambda r: make_strategy(decoder, self.model.vocab_tokens, f"{self.config.seed}/{r[0]}"),
-            batch_size=self.num_rows,
-            max_tokens=max(map(len, prompts)) + self.read.max_new_tokens,
-        )
-        for event in events:
-            if isinstance(event, Forward):
-                num_prompt = len(prompts[event.request])
-                pending = 1 if event.offset else num_prompt
-                context = event.offset + num_prompt - pending
-                step = Step(pending + event.num_proposed, context, len(event.accepted))
-                steps[event.request].append(step)
-        return steps
-
-    def tried(
-        self, predictions: Sequence[Prediction], watch: _Stopwatch, end: float
-    ) -> list[_Tried]:
-        """Decode with each in turns until the time is used, three times at least.
-
-        Requests are as many as the predictions give time for, and twice the rows at least.
-        """
-        num_tokens = sum(len(text.answer) for text in self.read.texts) / len(self.read.texts)
-        turn_seconds = sum(num_tokens / one.tokens_per_second for one in predictions)  # a request's
-        num_fit = int(watch.left(end) / (_LEAST_TURNS * turn_seconds))
-        prompts = self.prompts[: max(num_fit, 2 * self.num_rows)]
-        speeds: list[list[float]] = [[] for _ in predictions]
-        last: list[Decoded] = [None] * len(predictions)
-        for turn in count():
-            for place in range(len(predictions)):
-                number = (turn + place) % len(predictions)  # each turn begins with another
-                start = time.perf_counter()
-                last[number] = self.run(predictions[number].decoder, prompts)
-                seconds = time.perf_counter() - start
-                speeds[number].append(last[number].num_tokens / seconds)
-            has_time = watch.left(end) > turn_seconds * len(prompts)
-            if turn + 1 == _MOST_TURNS or (turn + 1 >= _LEAST_TURNS and not has_time):
-                break
-        right = last[0].answers  # AR's
-        found = []
-        for prediction, speed, decoded in zip(predictions, speeds, last, strict=True):
-            ratios = [mine / ar for mine, ar in zip(speed, speeds[0], strict=True)]
-            low, median, _ = statistics.quantiles(ratios, n=4, method="inclusive")
-            wrong = sum(a != b for a, b in zip(decoded.answers, right, strict=True))
-            settled = decoded.tokens_per_forward
-            speed = statistics.median(speed)
-            found.append(_Tried(prediction, speed, median, low, settled, wrong))
-        return found
 
 
 def _described(one: Prediction) -> dict[str, Any]:
@@ -380,16 +267,7 @@ def _best_of_size(predictions: Sequence[Prediction]) -> list[Prediction]:
     return list(kept.values())
 
 
-def _best(tried: Sequence[_Tried]) -> _Tried:
-    """Choose the fastest of those that are faster than AR in most turns; AR, the first, of none.
-
-    The luckiest of several equals would often seem faster in the median.
-    """
-    faster = [one for one in tried if one.times_ar_low > 1]
-    return max(faster, key=lambda one: one.times_ar, default=tried[0])
-
-
-def _chosen(best: _Tried, tried: Sequence[_Tried]) -> dict[str, Any]:
+def _chosen(best: Tried, tried: Sequence[Tried]) -> dict[str, Any]:
     """Describe a choice beside all that was tried, AR first."""
     rows = [
         {

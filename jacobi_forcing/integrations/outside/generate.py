@@ -98,6 +98,37 @@ def check_assistant(model: CausalLM, assistant: CausalLM, longest_tokens: int) -
         )
 
 
+def generated(
+    model: CausalLM, prompt: Sequence[int], max_new_tokens: int, **more: Any
+) -> list[int]:
+    """Continue a prompt greedily as transformers does, with its own attention.
+
+    Args:
+        model: What answers.
+        prompt: Token ids.
+        max_new_tokens: Longest answer.
+        **more: Arguments of `generate`.
+
+    Returns:
+        The answer's ids, the EOS included where there is one.
+    """
+    network = model.network
+    ids = torch.tensor([prompt], device=model.device)  # [1, P]
+    with attention(network, "sdpa"):  # where `load_model` has set ours
+        # By its class: a checkpoint that brings our custom_generate may have replaced the method.
+        found = type(network).generate(
+            network,
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=sorted(model.eos_ids),
+            pad_token_id=model.pad_id,
+            **more,
+        )
+    return found[0, len(prompt) :].tolist()
+
+
 def _answer(
     model: CausalLM,
     prompt: Sequence[int],
@@ -112,24 +143,16 @@ def _answer(
         nonlocal num_forwards
         num_forwards += 1
 
-    network = model.network
-    hook = network.register_forward_hook(count)
+    hook = model.network.register_forward_hook(count)
     try:
-        ids = torch.tensor([prompt], device=model.device)  # [1, P]
-        with attention(network, "sdpa"):  # theirs, where we would attend grouped
-            # By its class: a checkpoint that brings custom_generate may have replaced the method.
-            type(network).generate(
-                network,
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                max_new_tokens=max_new_tokens,
-                eos_token_id=sorted(model.eos_ids),
-                pad_token_id=model.pad_id,
-                streamer=_Listener(transcript),
-                stopping_criteria=StoppingCriteriaList([_IsDone(transcript)] if stop else []),
-                **more,
-            )
+        generated(
+            model,
+            prompt,
+            max_new_tokens,
+            streamer=_Listener(transcript),
+            stopping_criteria=StoppingCriteriaList([_IsDone(transcript)] if stop else []),
+            **more,
+        )
     finally:
         hook.remove()
     transcript.close()
