@@ -34,7 +34,7 @@ from jacobi_forcing.decoding import Finished, Forward, Request, Sampling
 from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.models import CausalLM, load_model
 from jacobi_forcing.serving.engine import Failed, Job
-from jacobi_forcing.stages.serve import make_service
+from jacobi_forcing.stages.serve import make_engine, make_service
 
 MAX_TOKENS = 200
 
@@ -144,7 +144,7 @@ def overhead(args: argparse.Namespace, model: CausalLM) -> list[dict]:
     rows = []
     # Both at a fixed width: what an automatic one finds differs from run to run.
     config = ServeConfig(model=args.model, width="full", tuning="none", prefix_tokens=0)
-    service = make_service(config, model)
+    service = make_service(config, make_engine(config, model))
     service.engine.start()
     with served(args.model, args.threads, "--width", "full", "--prefix-tokens", "0") as server:
         for concurrency in (1, 16):

@@ -4,4 +4,5 @@ import sys
 
 from jacobi_forcing.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # not where a process of ours imports it again
+    sys.exit(main())

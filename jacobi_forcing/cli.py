@@ -2,8 +2,6 @@
 
 import argparse
 import difflib
-import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
@@ -13,6 +11,7 @@ from typing import Any, NoReturn
 from jacobi_forcing import __version__
 from jacobi_forcing import config as configs
 from jacobi_forcing.errors import JacobiForcingError
+from jacobi_forcing.logs import set_up_logging
 
 STAGES = {
     "collect": (
@@ -136,16 +135,7 @@ def parse(argv: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one stage; return 0, or 2 after an error the user can mend."""
     stage, settings = parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "accelerate", "datasets"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Where torchao is installed, transformers imports it, and it reports kernels of other devices.
-    for noisy in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    # Their bars and advice would drown ours; set before transformers is imported.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    set_up_logging()
     config_type, _ = STAGES[stage]
     try:
         config = config_type(**settings)

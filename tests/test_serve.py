@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-import random
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from jacobi_forcing import cli, problems  # noqa: E402
 from jacobi_forcing.config import DecoderConfig, ServeConfig  # noqa: E402
-from jacobi_forcing.decoding import Finished, Forward, Request, Sampling  # noqa: E402
+from jacobi_forcing.decoding import Forward, Request, Sampling  # noqa: E402
 from jacobi_forcing.decoding.answer import answer  # noqa: E402
 from jacobi_forcing.decoding.draft import chain  # noqa: E402
 from jacobi_forcing.models import RaggedForward, load_model  # noqa: E402
@@ -36,6 +37,7 @@ from jacobi_forcing.serving.app import make_app  # noqa: E402
 from jacobi_forcing.serving.asked import Limits, Reader  # noqa: E402
 from jacobi_forcing.serving.choice import StopText  # noqa: E402
 from jacobi_forcing.serving.engine import Engine, Failed, Job  # noqa: E402
+from jacobi_forcing.serving.facts import facts_of  # noqa: E402
 from jacobi_forcing.serving.service import Mailbox  # noqa: E402
 from jacobi_forcing.stages import serve  # noqa: E402
 
@@ -54,7 +56,7 @@ def model():
 def serving(model, api_key="", **settings):
     """A real server in a thread of this process; yields its service and address."""
     config = ServeConfig(tuning="none", **({"batch_size": 4, "max_tokens": 400} | settings))
-    service = serve.make_service(config, model)
+    service = serve.make_service(config, serve.make_engine(config, model))
     app = make_app(service, api_key=api_key, max_body_bytes=1024 * config.max_body_kilobytes)
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5))
@@ -336,7 +338,8 @@ def test_an_engine_that_cannot_go_on_says_so_to_everybody(model, monkeypatch):
 def test_a_page_from_elsewhere_that_is_named_like_this_server_may_not_ask(model):
     """A name that was made to point here is told apart by what it says of itself."""
     config = ServeConfig(model="tiny-forced", tuning="none", max_tokens=200)
-    app = make_app(serve.make_service(config, model), hosts=("127.0.0.1", "localhost", "[::1]"))
+    service = serve.make_service(config, serve.make_engine(config, model))
+    app = make_app(service, hosts=("127.0.0.1", "localhost", "[::1]"))
     client = TestClient(app, base_url="http://localhost:8000")
     for host, status in (
         ("localhost:8000", 200),
@@ -363,7 +366,7 @@ def test_what_is_not_asked_for_is_as_in_the_models_own_generate(model, own, monk
     config = transformers.GenerationConfig(**own)
     monkeypatch.setattr(model.network, "generation_config", config)
     effective, _ = model.network._prepare_generation_config(None)
-    found = Reader(model, DecoderConfig(), Limits(100, 10, 1)).defaults
+    found = Reader(facts_of(model), DecoderConfig(), Limits(100, 10, 1)).defaults
     assert found.get("repetition_penalty", 1.0) == (effective.repetition_penalty or 1.0)
     assert found.get("temperature", 0.0) == (effective.temperature if config.do_sample else 0.0)
     if config.do_sample:
@@ -544,10 +547,8 @@ def test_a_client_that_leaves_frees_its_row(model):
 
 
 def test_events_come_in_order_and_wake_the_event_loop_seldom():
-    """Between the first and the last of an answer, what comes within 20 ms comes together."""
-
-    def forward(iteration):
-        return Forward(0, iteration, 0, chain([]), [], [5], [])
+    """What is posted before the loop has looked at the first comes with it."""
+    expected = [Forward(0, i, 0, chain([]), [], [5], []) for i in range(200)]
 
     class Sink:
         def __init__(self):
@@ -562,24 +563,15 @@ def test_events_come_in_order_and_wake_the_event_loop_seldom():
             return wake(*args)
 
         here.call_soon_threadsafe = counted
-
-        def post(events):
-            for event in events:
+        for some in (expected[:120], expected[120:]):
+            for event in some:
                 mailbox.put(here, sink, 0, event)
-
-        expected = [forward(i) for i in range(200)]
-        await asyncio.to_thread(post, expected[:1])
-        await asyncio.sleep(0)
-        assert [event for _, event in sink.events] == expected[:1]  # the first at once
-        await asyncio.to_thread(post, expected[1:])
-        assert len(wakes) < 5
-        await asyncio.sleep(0.2)  # nothing follows them, and yet they come
+            assert not sink.arrived.is_set()
+            await asyncio.sleep(0)
+            assert sink.arrived.is_set()
+            sink.arrived.clear()
         assert [event for _, event in sink.events] == expected
-        before = len(wakes)
-        await asyncio.to_thread(post, [forward(200), forward(201), Finished(0, [], "eos", 1)])
-        assert before + 2 <= len(wakes) <= before + 3  # the first after a pause, and the end
-        await asyncio.sleep(0)
-        assert len(sink.events) == 203
+        assert len(wakes) == 2
 
     asyncio.run(run())
 
@@ -612,14 +604,14 @@ def test_too_many_requests_are_turned_away_and_time_is_limited(model):
 
 def test_who_runs_out_of_time_before_it_begins_is_told_to_come_again(model):
     """And not given an empty answer, which might be kept."""
-    service = serve.make_service(ServeConfig(tuning="none", max_tokens=200), model)
+    engine = serve.make_engine(ServeConfig(tuning="none", max_tokens=200), model)
     told = []
-    job = Job(Request(-1, [5, 6], 10), service.engine.decoder, told.append, time.monotonic() - 1)
-    service.engine.submit([job])
-    service.engine.start()
+    job = Job(Request(-1, [5, 6], 10), engine.decoder, told.append, time.monotonic() - 1)
+    engine.submit([job])
+    engine.start()
     while not told:
         time.sleep(0.01)
-    service.engine.close()
+    engine.close()
     assert isinstance(told[0], Failed)
     assert told[0].is_late
     assert "later" in told[0].message
@@ -682,64 +674,6 @@ def test_an_answer_that_the_end_of_the_server_breaks_off_says_so(model):
         assert httpx.get(f"{url}/health").status_code == 503
 
 
-def test_the_engine_gives_every_request_its_own_answer():
-    """Threads that hand in, cancel and wait, one request whose own code fails among them."""
-    model, rng = toy_model(), random.Random(0)
-    decoder = DecoderConfig(block_size=6)
-    engine = Engine(
-        model,
-        decoder,
-        batch_size=5,
-        max_waiting=100,
-        max_tokens=80,
-        prefill_tokens=9,
-        prefix_tokens=200,
-    )
-    engine.start()
-    common = [rng.randrange(2, 64) for _ in range(20)]
-    found, done = {}, threading.Semaphore(0)
-
-    def fails(_):
-        raise ValueError("of the test")
-
-    def job(number):
-        own = [rng.randrange(2, 64) for _ in range(rng.randrange(1, 15))]
-        sampling = Sampling(temperature=rng.choice([0.0, 0.8]), seed=number)
-        if number == 13:
-            sampling = Sampling(constraint=fails)
-        request = Request(-1, common * (number % 2) + own, 20, sampling)
-
-        def deliver(event):
-            if isinstance(event, Finished | Failed):
-                found[number] = (request, event)
-                done.release()
-
-        return Job(request, decoder, deliver, time.monotonic() + 60)
-
-    jobs = [job(number) for number in range(60)]
-    for number, one in enumerate(jobs):
-        engine.submit([one])
-        if number % 7 == 3:
-            engine.cancel([one])
-        time.sleep(0.002)
-    for _ in jobs:
-        assert done.acquire(timeout=30)
-    engine.close()
-    assert not engine.is_alive
-    assert engine.load.running == engine.load.waiting == 0
-    assert engine.load.reused_tokens > 100
-    assert isinstance(found[13][1], Failed)
-    assert found[13][1].is_ours
-    del found[13]
-    cancelled = {n for n, (_, event) in found.items() if event.reason == "cancelled"}
-    assert cancelled <= set(range(3, 60, 7))
-    assert cancelled
-    for number, (request, event) in found.items():
-        ids = offline(model, request.prompt_ids, 20, sampling=request.sampling).ids
-        assert event.answer_ids == ids[: len(event.answer_ids)]
-        assert number in cancelled or event.answer_ids == ids
-
-
 def test_a_port_that_is_taken_and_a_package_that_is_missing(model, monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -752,26 +686,80 @@ def test_a_port_that_is_taken_and_a_package_that_is_missing(model, monkeypatch, 
     assert "pip install 'jacobi-forcing[serve]'" in capsys.readouterr().err
 
 
-def test_sigterm_lets_running_answers_finish(model):
-    """The command itself, in a process of its own."""
-    command = [sys.executable, "-m", "jacobi_forcing", "serve", "--port", "0", "--threads", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+@contextmanager
+def command():
+    """The command itself, in a session of its own; yields its process and address."""
+    arguments = [sys.executable, "-m", "jacobi_forcing", "serve", "--port", "0", "--threads", "1"]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
     line = next(line for line in process.stderr if line.startswith("serving"))
-    url = line.split(" at ")[1].split()[0]
+    try:
+        yield process, line.split(" at ")[1].split()[0]
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_sigterm_lets_running_answers_finish(model):
+    """To all of its processes, as a service manager sends it."""
     body = {"model": "tiny-forced", "prompt": PROBLEM, "stream": True, "max_tokens": 80}
     body["jacobi"] = {"strategy": "autoregressive"}
-    with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as reply:
-        lines = reply.iter_lines()
-        found = [next(lines)]
-        process.terminate()
-        found += [line for line in lines if line]
-    assert found[-1] == "data: [DONE]"
-    chunks = [json.loads(line.removeprefix("data: ")) for line in found[:-1]]
-    text = "".join(chunk["choices"][0]["text"] for chunk in chunks)
-    assert text == offline(model, PROBLEM, 80).text
-    assert process.wait(30) in (0, -signal.SIGTERM)  # how uvicorn ends
-    rest = process.stderr.read()
-    assert "Traceback" not in rest
-    assert PROBLEM[:20] not in rest  # prompts are not logged
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(url)
+    with command() as (process, url):
+        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as reply:
+            lines = reply.iter_lines()
+            found = [next(lines)]
+            os.killpg(process.pid, signal.SIGTERM)
+            found += [line for line in lines if line]
+        assert found[-1] == "data: [DONE]"
+        chunks = [json.loads(line.removeprefix("data: ")) for line in found[:-1]]
+        text = "".join(chunk["choices"][0]["text"] for chunk in chunks)
+        assert text == offline(model, PROBLEM, 80).text
+        assert process.wait(30) in (0, -signal.SIGTERM)  # how uvicorn ends
+        rest = process.stderr.read()
+        assert "Traceback" not in rest
+        assert PROBLEM[:20] not in rest  # prompts are not logged
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url)
+
+
+def test_without_its_engine_the_server_ends_so_that_it_is_started_anew():
+    with command() as (process, url):
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\n")  # and no more: it stays open
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            (engine,) = (
+                int(pid)
+                for pid in children
+                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            )
+            os.kill(engine, signal.SIGKILL)
+        assert process.wait(30) == 2
+        rest = process.stderr.read()
+        assert "exit code -9" in rest
+        assert "jacobi serve: the engine stopped by itself" in rest
+        assert "Traceback" not in rest
+
+
+def test_replies_are_sent_at_once():
+    """What follows a reply's head must not wait until the client has acknowledged that."""
+
+    async def accepted():
+        found = asyncio.get_running_loop().create_future()
+
+        class Server(asyncio.Protocol):
+            def connection_made(self, transport):
+                found.set_result(transport)
+
+        listening = serve._listen("127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(Server, sock=listening)
+        _, writer = await asyncio.open_connection(*listening.getsockname())
+        transport = await found
+        option = transport.get_extra_info("socket").getsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY
+        )
+        writer.close()
+        transport.close()
+        server.close()
+        return option
+
+    assert asyncio.run(accepted()) != 0

@@ -127,7 +127,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
 def _described(service: Service) -> dict[str, Any]:
     """Describe the model and what it can do."""
-    decoder, tokenizer = service.engine.decoder, service.engine.model.tokenizer
+    decoder, tokenizer = service.engine.decoder, service.engine.facts.tokenizer
     return {
         "id": service.name,
         "object": "model",

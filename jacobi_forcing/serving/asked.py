@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from transformers import GenerationConfig
+
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.data.prompts import encode
 from jacobi_forcing.decoding import Request, Sampling
 from jacobi_forcing.errors import ConfigError, DataError, JacobiForcingError
 from jacobi_forcing.integrations.grammar import Grammar, check_size, json_schema
-from jacobi_forcing.models import CausalLM
+from jacobi_forcing.serving.facts import Facts
 from jacobi_forcing.serving.schema import ChatBody, CompletionBody, JsonSchema
 
 _SEEDS = 1 << 64
@@ -60,16 +62,16 @@ class Reader:
     """Reads bodies for one model.
 
     Args:
-        model: Whose tokenizer and defaults apply.
+        facts: Of the model whose tokenizer and defaults apply.
         decoder: As the server was started: requests may ask for narrower drafts.
         limits: What is allowed.
     """
 
-    def __init__(self, model: CausalLM, decoder: DecoderConfig, limits: Limits):
-        self.model = model
+    def __init__(self, facts: Facts, decoder: DecoderConfig, limits: Limits):
+        self.facts = facts
         self.decoder = decoder
         self.limits = limits
-        self.defaults = _defaults(model)
+        self.defaults = _defaults(facts.generation)
         self.encoding = threading.Lock()  # a tokenizer that encodes may change its own settings
         self.grammar = lru_cache(64)(self._grammar)
 
@@ -135,7 +137,7 @@ class Reader:
             try:
                 is_ids = isinstance(record, list)
                 with self.encoding:
-                    ids = record if is_ids else encode(record, self.model.tokenizer, field, None)
+                    ids = record if is_ids else encode(record, self.facts.tokenizer, field, None)
             except DataError as error:
                 raise RefusedError(str(error), field) from error
             self._check_prompt(ids, field)
@@ -143,9 +145,9 @@ class Reader:
         return prompts
 
     def _check_prompt(self, ids: Sequence[int], field: str) -> None:
-        wrong = next((token for token in ids if token >= self.model.config.vocab_size), None)
+        wrong = next((token for token in ids if token >= self.facts.vocab_size), None)
         if wrong is not None:
-            last = self.model.config.vocab_size - 1
+            last = self.facts.vocab_size - 1
             raise RefusedError(f"{field} holds {wrong}, but token ids are 0 to {last}.", field)
         if len(ids) >= self.limits.max_tokens:
             raise RefusedError(
@@ -180,7 +182,7 @@ class Reader:
         )
 
     def _bias(self, asked: Mapping[str, float]) -> dict[int, float]:
-        size, found = self.model.config.vocab_size, {}
+        size, found = self.facts.vocab_size, {}
         for name, value in asked.items():
             if not (name.isascii() and name.isdigit()) or int(name) >= size:
                 raise RefusedError(
@@ -211,8 +213,8 @@ class Reader:
             raise RefusedError(str(error), "response_format") from error
 
     def _grammar(self, schema: str) -> Grammar:
-        check_size(self.model.tokenizer, schema, seconds=_GRAMMAR_SECONDS)
-        return json_schema(self.model.tokenizer, schema)
+        check_size(self.facts.tokenizer, schema, seconds=_GRAMMAR_SECONDS)
+        return json_schema(self.facts.tokenizer, schema)
 
     def _decoder(self, body: CompletionBody | ChatBody) -> DecoderConfig:
         if body.jacobi is None:
@@ -255,9 +257,8 @@ def _num_alternatives(body: CompletionBody | ChatBody) -> int | None:
     return (body.top_logprobs or 0) if body.logprobs else None
 
 
-def _defaults(model: CausalLM) -> dict[str, Any]:
+def _defaults(config: GenerationConfig) -> dict[str, Any]:
     """Take what `model.generate` would do without arguments: greedy, if its files say no more."""
-    config = model.network.generation_config
     found = {"repetition_penalty": config.repetition_penalty}
     if config.do_sample:
         top_k = _TOP_K if config.top_k is None else config.top_k

@@ -20,6 +20,7 @@ from jacobi_forcing.decoding.strategies import branch_tokens
 from jacobi_forcing.decoding.width import AutoWidth, FullWidth, Width
 from jacobi_forcing.errors import JacobiForcingError
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.serving.facts import Facts, facts_of
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,25 @@ class BusyError(Exception):
 
 class ClosedError(Exception):
     """The engine takes no more requests."""
+
+
+class Admission:
+    """Says whether more requests may wait, and when to come again if not."""
+
+    def __init__(self, batch_size: int, max_waiting: int):
+        self.batch_size = batch_size
+        self.max_waiting = max_waiting
+        self._seconds = 0.1  # that a request takes, a running mean
+
+    def check(self, num_new: int, num_there: int) -> None:
+        """Raise BusyError if `num_new` cannot wait beside those that run or wait already."""
+        if num_there + num_new > self.batch_size + self.max_waiting:
+            num_waiting = max(0, num_there - self.batch_size)
+            raise BusyError(max(1.0, (1 + num_waiting / self.batch_size) * self._seconds))
+
+    def observe(self, arrived: float) -> None:
+        """Learn from a request that is done now; `arrived` as `time.monotonic`."""
+        self._seconds += (time.monotonic() - arrived - self._seconds) / 16
 
 
 @dataclass(eq=False)
@@ -114,6 +134,7 @@ class Engine:
         self.decoder = decoder
         self.batch_size = batch_size
         self.max_waiting = max_waiting
+        self.max_tokens = max_tokens
         self.load = Load()
         self._cache = {
             "batch_size": batch_size,
@@ -130,12 +151,19 @@ class Engine:
         self._changed = threading.Condition()  # guards what other threads touch: _waiting, ...
         self._cancelled: set[Job] = set()
         self._is_closed = False
-        self._seconds = 0.1  # that a request takes, a running mean
+        self._admission = Admission(batch_size, max_waiting)
+        self._after_step: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
-    def start(self) -> None:
-        """Begin to work."""
+    def start(self, after_step: Callable[[], None] = lambda: None) -> None:
+        """Begin to work; `after_step` is called behind the deliveries of every step."""
+        self._after_step = after_step
         self._thread.start()
+
+    @property
+    def facts(self) -> Facts:
+        """What requests for its model are read by."""
+        return facts_of(self.model)
 
     @property
     def is_alive(self) -> bool:
@@ -152,10 +180,7 @@ class Engine:
         with self._changed:
             if self._is_closed:
                 raise ClosedError
-            free = self.batch_size - len(self._jobs)
-            if len(self._waiting) + len(jobs) > self.max_waiting + free:
-                turns = 1 + len(self._waiting) / self.batch_size
-                raise BusyError(max(1.0, turns * self._seconds))
+            self._admission.check(len(jobs), len(self._jobs) + len(self._waiting))
             self._waiting.extend(jobs)
             self.load.waiting = len(self._waiting)
             self._changed.notify()
@@ -183,6 +208,11 @@ class Engine:
             for event in events:
                 self._tell(event)
             self.load.running = len(self._jobs)
+            self._after_step()
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        self._thread.join()
 
     def _take(self) -> bool:
         """Take in what others asked for; wait where there is nothing to do. False at the end."""
@@ -214,9 +244,9 @@ class Engine:
         for job in [job for job in self._waiting if job.ended_by]:
             self._waiting.remove(job)
             if job.ended_by == "time":
-                _deliver(job, Failed(-1, _TOO_LATE, is_ours=True, is_late=True))
+                deliver(job, Failed(-1, _TOO_LATE, is_ours=True, is_late=True))
             else:
-                _deliver(job, Finished(-1, [], job.ended_by, 0))
+                deliver(job, Finished(-1, [], job.ended_by, 0))
 
     def _join(self, job: Job) -> None:
         """Let a request join the loop, or tell why it cannot."""
@@ -226,7 +256,7 @@ class Engine:
             strategy = make_strategy(job.decoder, self.model.vocab_tokens, index)
             self.loop.add(job.request, strategy)
         except Exception as error:
-            _deliver(job, _failure(index, error))
+            deliver(job, _failure(index, error))
             return
         self._jobs[index] = job
         self.load.prompt_tokens += len(job.request.prompt_ids)
@@ -240,7 +270,7 @@ class Engine:
             if blamed is not None:
                 self.loop.cancel(blamed)
                 job = self._jobs.pop(blamed)
-                _deliver(job, _failure(blamed, error))
+                deliver(job, _failure(blamed, error))
                 return []
             logger.exception("a step failed: all answers in flight end, the next begin anew")
             self.load.failures += 1
@@ -261,7 +291,7 @@ class Engine:
                 waiting = list(self._waiting)
                 self._waiting.clear()
             for job in waiting:
-                _deliver(job, _failure(-1, error, is_ours=True))
+                deliver(job, _failure(-1, error, is_ours=True))
 
     def _tell(self, event: Event) -> None:
         job = self._jobs.get(event.request)
@@ -272,13 +302,13 @@ class Engine:
             self.load.forwards += 1
         else:
             del self._jobs[event.request]
-            self._seconds += (time.monotonic() - job.arrived - self._seconds) / 16
+            self._admission.observe(job.arrived)
         if isinstance(event, Finished) and event.reason == "cancelled":
             event = event._replace(reason=job.ended_by)
-        _deliver(job, event)
+        deliver(job, event)
 
 
-def _deliver(job: Job, event: Event) -> None:
+def deliver(job: Job, event: Event) -> None:
     """Tell a request's owner; what goes wrong there must not stop the engine."""
     try:
         job.deliver(event)

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from jacobi_forcing.serving.engine import Engine
+from jacobi_forcing.serving.engine_process import EngineProcess
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -13,7 +14,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 class _EngineLoad:
     """Reads the engine's counts when it is asked; Prometheus calls `collect`."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Engine | EngineProcess):
         self.engine = engine
 
     def collect(self) -> Iterator[Metric]:
@@ -38,7 +39,7 @@ class _EngineLoad:
 class Metrics:
     """The server's metrics, in a registry of their own."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Engine | EngineProcess):
         self.registry = CollectorRegistry()
         self.registry.register(_EngineLoad(engine))
         self.requests = Counter(

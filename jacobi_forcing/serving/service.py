@@ -13,16 +13,16 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from jacobi_forcing.decoding import Finished, Forward
+from jacobi_forcing.decoding import Finished
 from jacobi_forcing.serving.asked import Asked, Reader, RefusedError
 from jacobi_forcing.serving.choice import Choice, Piece
 from jacobi_forcing.serving.engine import Engine, Event, Failed, Job
+from jacobi_forcing.serving.engine_process import EngineProcess
 from jacobi_forcing.serving.metrics import Metrics
 from jacobi_forcing.serving.replies import Reply, error_body
 from jacobi_forcing.serving.schema import ChatBody, CompletionBody
 
 logger = logging.getLogger(__name__)
-_BETWEEN_DELIVERIES = 0.02  # seconds
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -38,39 +38,28 @@ class FailedError(Exception):
 class Mailbox:
     """Brings events from the engine's thread to the answers that wait for them in the event loop.
 
-    Waking the event loop takes Python's lock from the engine, which a small model feels in every
-    step. So what follows a delivery within 20 ms comes with the next one, all of it together; what
-    begins or ends an answer comes at once.
+    What is posted together wakes the event loop once.
     """
 
     def __init__(self) -> None:
         self._events: deque[tuple[_Answering, int, Event]] = deque()
         self._is_expected = False  # a delivery is on its way
-        self._timer: asyncio.TimerHandle | None = None
 
     def put(
         self, loop: asyncio.AbstractEventLoop, to: "_Answering", number: int, event: Event
     ) -> None:
         """Post an event of a choice; from any thread."""
         self._events.append((to, number, event))
-        is_urgent = not isinstance(event, Forward) or event.iteration == 0
-        if is_urgent or not self._is_expected:
+        if not self._is_expected:
             self._is_expected = True
-            loop.call_soon_threadsafe(self._deliver, loop)
+            loop.call_soon_threadsafe(self._deliver)
 
-    def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None
+    def _deliver(self) -> None:
         self._is_expected = False  # first: what is posted from here on calls again
-        has_some = bool(self._events)
         while self._events:
             to, number, event = self._events.popleft()
             to.events.append((number, event))
             to.arrived.set()
-        if has_some:
-            self._is_expected = True
-            self._timer = loop.call_later(_BETWEEN_DELIVERIES, self._deliver, loop)
 
 
 class Service:
@@ -88,7 +77,7 @@ class Service:
     def __init__(
         self,
         name: str,
-        engine: Engine,
+        engine: Engine | EngineProcess,
         reader: Reader,
         *,
         time_limit: float,
@@ -166,13 +155,13 @@ class _Answering:
         self.service = service
         self.asked = asked
         self.began = time.monotonic()
-        model = service.engine.model
+        facts = service.engine.facts
         self.choices = [
             Choice(
                 number,
-                model.tokenizer,
+                facts.tokenizer,
                 asked.stop,
-                model.eos_ids,
+                facts.eos_ids,
                 show_forwards=asked.show_forwards,
             )
             for number in range(len(asked.requests))
@@ -255,7 +244,7 @@ class _Answering:
         if all(one.is_done for one in self.choices):
             service.metrics.duration.observe(time.monotonic() - self.began)
         if service.log_prompts:
-            prompt = service.engine.model.tokenizer.decode(self.asked.prompts[number])
+            prompt = service.engine.facts.tokenizer.decode(self.asked.prompts[number])
             logger.info("%s\n%r -> %r", self.reply.head["id"], prompt, self.texts[number])
 
     async def whole(self) -> dict[str, Any]:
@@ -269,7 +258,7 @@ class _Answering:
     def _echoes(self) -> list[str]:
         if not self.asked.echo:
             return [""] * len(self.choices)
-        decode = self.service.engine.model.tokenizer.decode
+        decode = self.service.engine.facts.tokenizer.decode
         return [decode(prompt, skip_special_tokens=True) for prompt in self.asked.prompts]
 
     async def stream(self, first: list[Piece]) -> AsyncIterator[str]:

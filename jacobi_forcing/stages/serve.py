@@ -3,15 +3,16 @@
 import logging
 import os
 import socket
+import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from jacobi_forcing import problems
 from jacobi_forcing.config import ServeConfig, from_mapping
 from jacobi_forcing.decoding.measure import decode_all
-from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.errors import ConfigError, JacobiForcingError
 from jacobi_forcing.integrations.ray_serve import (
     Built,
     bind,
@@ -20,7 +21,12 @@ from jacobi_forcing.integrations.ray_serve import (
 )
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.loading import BUNDLED
+from jacobi_forcing.serving.engine import Engine
+from jacobi_forcing.serving.engine_process import EngineProcess
 from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
+
+if TYPE_CHECKING:  # it needs packages that the extra `serve` brings
+    from jacobi_forcing.serving.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -58,15 +64,24 @@ def _run_here(config: ServeConfig) -> None:
     import uvicorn
 
     listening = _listen(config.host, config.port)
-    app = build(config).app
+    engine = EngineProcess(load_engine, config)
     settings = uvicorn.Config(
-        app,
+        _make_app(config, engine),
         log_level="warning",
         timeout_graceful_shutdown=max(1, round(config.drain_seconds)),
         h11_max_incomplete_event_size=1 << 16,
     )
+    server = uvicorn.Server(settings)
+
+    def stop_without_engine() -> None:
+        engine.wait()
+        server.should_exit = True
+
+    threading.Thread(target=stop_without_engine, name="watch the engine", daemon=True).start()
     _say(config, listening.getsockname()[1])
-    uvicorn.Server(settings).run(sockets=[listening])
+    server.run(sockets=[listening])
+    if engine.has_failed:  # what starts services anew looks at how they end
+        raise JacobiForcingError("the engine stopped by itself; what it said stands above.")
 
 
 def _run_replicas(config: ServeConfig) -> None:
@@ -95,24 +110,33 @@ def _say(config: ServeConfig, port: int) -> None:
 
 
 def build(config: ServeConfig) -> Built:
-    """Load the model and make the application around it; in every replica, where there are some."""
+    """Make the application of a replica."""
+    engine = EngineProcess(load_engine, config)
+    return Built(_make_app(config, engine), lambda: engine.is_alive)
+
+
+def _make_app(config: ServeConfig, engine: EngineProcess) -> Any:
+    """Make the web application around an engine."""
     from jacobi_forcing.serving.app import make_app
 
+    return make_app(
+        make_service(config, engine),
+        api_key=config.api_key,
+        max_body_bytes=1024 * config.max_body_kilobytes,
+        allow_origin=config.allow_origin,
+        hosts=() if config.api_key or config.host not in _LOOPBACK else _LOOPBACK,
+    )
+
+
+def load_engine(config: ServeConfig) -> Engine:
+    """Load the model and make an engine of it, not yet started; in the engine's process."""
     model = open_model(config)
     config = tuned(config, model)
     check_block_size(config, model)
     if config.compile:  # a minute that no client should wait for; one row and several are apart
         some = [[model.pad_id] * 4] * 3
         decode_all(model, some, config.decoder, max_new_tokens=8, batch_size=2)
-    service = make_service(config, model)
-    app = make_app(
-        service,
-        api_key=config.api_key,
-        max_body_bytes=1024 * config.max_body_kilobytes,
-        allow_origin=config.allow_origin,
-        hosts=() if config.api_key or config.host not in _LOOPBACK else _LOOPBACK,
-    )
-    return Built(app, lambda: service.engine.is_alive)
+    return make_engine(config, model)
 
 
 def replicated(settings: dict[str, Any]) -> Any:
@@ -132,28 +156,30 @@ def _build_with_key(config: ServeConfig) -> Built:
     return build(config.changed(api_key=config.api_key or os.environ.get("JACOBI_API_KEY", "")))
 
 
-def make_service(config: ServeConfig, model: CausalLM):
-    """Make what answers: an engine, not yet started, and what reads requests for it."""
-    from jacobi_forcing.serving.asked import Limits, Reader
-    from jacobi_forcing.serving.engine import Engine
-    from jacobi_forcing.serving.service import Service
-
-    max_tokens = min(config.max_tokens or _MOST_TOKENS, model.context_tokens)
-    engine = Engine(
+def make_engine(config: ServeConfig, model: CausalLM) -> Engine:
+    """Make an engine, not yet started."""
+    return Engine(
         model,
         config.decoder,
         batch_size=config.batch_size,
         max_waiting=config.max_waiting,
-        max_tokens=max_tokens,
+        max_tokens=min(config.max_tokens or _MOST_TOKENS, model.context_tokens),
         prefill_tokens=config.prefill_tokens,
         prefix_tokens=config.prefix_tokens,
         adapts_width=config.width == "auto",
     )
-    limits = Limits(max_tokens, config.max_new_tokens, config.max_choices)
+
+
+def make_service(config: ServeConfig, engine: Engine | EngineProcess) -> "Service":
+    """Make what answers with an engine."""
+    from jacobi_forcing.serving.asked import Limits, Reader
+    from jacobi_forcing.serving.service import Service
+
+    limits = Limits(engine.max_tokens, config.max_new_tokens, config.max_choices)
     return Service(
         model_name(config),
         engine,
-        Reader(model, config.decoder, limits),
+        Reader(engine.facts, engine.decoder, limits),
         time_limit=config.time_limit,
         log_prompts=config.log_prompts,
         examples=_examples(config.model),
@@ -175,7 +201,9 @@ def model_name(config: ServeConfig) -> str:
 def _listen(host: str, port: int) -> socket.socket:
     """Open the port before the model is loaded: that it is taken should not cost minutes."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # Named, because asyncio sends at once (TCP_NODELAY) on sockets that say that they are TCP only:
+    # on others what follows a reply's head waits 40 ms until the client has acknowledged that.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
