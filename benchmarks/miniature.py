@@ -79,13 +79,16 @@ def settings() -> Iterator[Setting]:
         yield Setting(tuple(parts), decoder)
 
 
-def deal(model: CausalLM, count: int, seed: int) -> tuple[list[list[int]], list[Problem] | None]:
-    """Give the prompts of one seed, and their problems where answers can be checked."""
-    if model.name not in BUNDLED:
-        return sample_prompts(model, count, max_tokens=32, seed=2000 + seed), None
+def deal(base: CausalLM, count: int, seed: int) -> tuple[list[list[int]], list[Problem] | None]:
+    """Give the prompts of one seed, and their problems where answers can be checked.
+
+    Where they cannot, prompts are what the base samples, for both models.
+    """
+    if base.name not in BUNDLED:
+        return sample_prompts(base, count, max_tokens=32, seed=2000 + seed), None
     # Not the problems of the README's table, whose seed is 0.
     chosen = [p for kind in problems.KINDS for p in problems.held_out(kind, count // 2, 100 + seed)]
-    return [model.tokenizer.encode(p.prompt) for p in chosen], chosen
+    return [base.tokenizer.encode(p.prompt) for p in chosen], chosen
 
 
 def judged(model: CausalLM, answers: list[list[int]], chosen: list[Problem] | None) -> dict:
@@ -97,11 +100,13 @@ def judged(model: CausalLM, answers: list[list[int]], chosen: list[Problem] | No
     return {"accuracy": sum(verdicts) / len(verdicts)}
 
 
-def count_forwards(label: str, model: CausalLM, every: list[Setting], args) -> Iterator[dict]:
+def count_forwards(
+    label: str, model: CausalLM, base: CausalLM, every: list[Setting], args
+) -> Iterator[dict]:
     """Decode every seed's prompts with every decoder; yield a row for each."""
     with progress_bar(f"{label}: forwards", args.seeds * len(every)) as bar:
         for seed in range(args.seeds):
-            prompts, chosen = deal(model, args.problems, seed)
+            prompts, chosen = deal(base, args.problems, seed)
             room = min(args.max_new_tokens, model.context_tokens - max(map(len, prompts)))
             limits = {"max_new_tokens": room, "batch_size": 50, "seed": seed}
             right = decode_all(model, prompts, AUTOREGRESSIVE, **limits).answers
@@ -154,10 +159,10 @@ def main() -> None:
     every = list(settings())
     few = [s for s in every if s.decoder in (plain("jacobi", 16), plain("window", 16))]
     rows = []
-    for label, name, chosen in (("base", args.base, few), ("forced", args.forced, every)):
-        model = load_model(name)
-        rows += count_forwards(label, model, chosen, args)
-    rows += time_widths(label, model, args)
+    base, forced = load_model(args.base), load_model(args.forced)
+    rows += count_forwards("base", base, base, few, args)
+    rows += count_forwards("forced", forced, base, every, args)
+    rows += time_widths("forced", forced, args)
     names = [Path(name).name for name in (args.base, args.forced)]
     save(args.name, rows, models=names, problems=args.problems, seeds=args.seeds)
 

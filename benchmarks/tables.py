@@ -733,16 +733,18 @@ def _miniature(table: tuple[list[str], list[list[str]]], name: str, note: str) -
     return markdown(*table) + f"\n\n{note} Source: " + source(read(name), name)
 
 
-def miniature_decoding() -> str:
+def miniature_decoding(
+    name: str = "miniature", texts: str = "tiny-base and tiny-forced, {} held-out problems"
+) -> str:
     """What the paper says about decoding, and what we find."""
-    result = read("miniature")
+    result = read(name)
     note = (
-        f"tiny-base and tiny-forced, {result['problems']} held-out problems for each of "
-        f"{result['seeds']} seeds; ± is half a 95 % interval over the seeds. Answers that are not "
-        f"AR's: {sum(row.get('num_mismatches', 0) for row in result['rows'])}."
+        f"{texts.format(result['problems'])} for each of {result['seeds']} seeds; ± is half a 95 % "
+        "interval over the seeds. Answers that are not AR's: "
+        f"{sum(row.get('num_mismatches', 0) for row in result['rows'])}."
     )
     table = paper.claims_table(paper.decoding_claims(result))
-    return _miniature(table, "miniature", note)
+    return _miniature(table, name, note)
 
 
 def miniature_training() -> str:
@@ -764,15 +766,15 @@ def miniature_speed() -> str:
     return _miniature(table, "miniature", note)
 
 
-def miniature_sizes() -> str:
+def miniature_sizes(name: str = "miniature", model: str = "tiny-forced") -> str:
     """Tokens per forward by block size and decoder."""
-    return _miniature(paper.sizes_table(read("miniature")), "miniature", "tiny-forced.")
+    return _miniature(paper.sizes_table(read(name)), name, f"{model}.")
 
 
-def miniature_settings() -> str:
+def miniature_settings(name: str = "miniature", model: str = "tiny-forced") -> str:
     """Tokens per forward by setting of multi-block decoding."""
-    table = paper.settings_table(read("miniature"))
-    return _miniature(table, "miniature", "tiny-forced, n = 32, else K = 2, r = 0.85, pool 4.")
+    note = f"{model}, n = 32, else K = 2, r = 0.85, pool 4."
+    return _miniature(paper.settings_table(read(name)), name, note)
 
 
 def miniature_widths() -> str:
@@ -831,6 +833,13 @@ TABLES["members_seeds"] = lambda: members_seeds()
 TABLES["loss_stories"] = lambda: ablation("loss_stories")
 TABLES["loss_stories_once"] = lambda: ablation("loss_stories_once")
 TABLES["loss_tiny"] = lambda: ablation("loss_tiny")
+_FORCED_STORIES = ("miniature_stories", "the forced TinyStories 260K")
+TABLES["miniature_stories_decoding"] = lambda: miniature_decoding(
+    "miniature_stories",
+    "TinyStories 260K before and after, {} beginnings that the original sampled",
+)
+TABLES["miniature_stories_sizes"] = lambda: miniature_sizes(*_FORCED_STORIES)
+TABLES["miniature_stories_settings"] = lambda: miniature_settings(*_FORCED_STORIES)
 TABLES["ablation_seeds"] = lambda: ablation("ablation_seeds")
 
 

@@ -71,16 +71,22 @@ def refuse_change(path: Path, facts: dict, begun_with: dict, *, free: Collection
 
 
 def commit() -> str | None:
-    """Name the source tree's commit, `-dirty` where it has changes; None outside a checkout."""
+    """Name the source tree's commit, `-dirty` where it has changes; None outside a checkout.
+
+    New figures in `benchmarks/results` do not count: they change nothing that runs.
+    """
+    name = _git("rev-parse", "--short=12", "HEAD").strip()
+    changed = _git("status", "--porcelain", "-uno", "--", ":/", ":(top,exclude)benchmarks/results")
+    return f"{name}-dirty" if name and changed else name or None
+
+
+def _git(*arguments: str) -> str:
+    """Ask git about the source tree; nothing outside a checkout."""
     folder = Path(__file__).parent
     try:
         result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+        return ""
+    return result.stdout
