@@ -84,7 +84,7 @@ def main() -> None:
     dtype = torch.float32 if on == "cpu" else torch.bfloat16
     length = 16 if args.smoke else 128
     rows = []
-    for size in ["tiny-forced", "smoke"] if args.smoke else ["tiny-forced", "7B", "1.5B"]:
+    for size in ["smoke"] if args.smoke else ["tiny-forced", "7B", "1.5B"]:
         if size == "tiny-forced":
             name = str(dtype).removeprefix("torch.")
             model = load_model(size, device=on, dtype=name)
@@ -92,6 +92,8 @@ def main() -> None:
             model = random_model(size, on, dtype)
         prompt = torch.randint(2, 500, (64,), generator=torch.Generator().manual_seed(0)).tolist()
         for name, step in steps_of(model, prompt, length).items():
+            if args.smoke and ("host waits" in name or "without" in name):
+                continue  # they compile once more, and run the same code
             if not clock.allows(f"{size}, {name}"):
                 continue
             found = step()
