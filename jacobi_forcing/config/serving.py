@@ -45,7 +45,7 @@ class ServeConfig(TunedConfig):
     )
     engine: str = option(
         "local",
-        "local answers in this process; ray runs --replicas copies behind one address",
+        "local answers on this machine; ray runs --replicas copies behind one address",
         ("local", "ray"),
     )
     replicas: int = option(1, "ray: copies of the server, each with the model")
