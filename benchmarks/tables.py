@@ -833,7 +833,7 @@ TABLES["members_seeds"] = lambda: members_seeds()
 TABLES["loss_stories"] = lambda: ablation("loss_stories")
 TABLES["loss_stories_once"] = lambda: ablation("loss_stories_once")
 TABLES["loss_tiny"] = lambda: ablation("loss_tiny")
-_FORCED_STORIES = ("miniature_stories", "the forced TinyStories 260K")
+_FORCED_STORIES = ("miniature_stories", "The forced TinyStories 260K")
 TABLES["miniature_stories_decoding"] = lambda: miniature_decoding(
     "miniature_stories",
     "TinyStories 260K before and after, {} beginnings that the original sampled",

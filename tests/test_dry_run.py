@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from packs import make_document
 from torch.utils.flop_counter import FlopCounterMode
 from toys import FAMILIES, save_toy, tiny_network, toy_model
 from training import train_config
@@ -19,6 +20,7 @@ from jacobi_forcing.stages import dry_run
 from jacobi_forcing.stages.estimates import (
     Work,
     estimate_round,
+    longest_tokens,
     shape_of,
     slow_training_ratio,
     step_flops,
@@ -26,6 +28,7 @@ from jacobi_forcing.stages.estimates import (
 from jacobi_forcing.stages.recipe import read_recipe
 from jacobi_forcing.training import memory
 from jacobi_forcing.training.adapters import add_adapters
+from jacobi_forcing.training.online import DraftCollator
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 LARGE = [
@@ -214,6 +217,34 @@ def test_flops_are_those_that_pytorch_counts(family):
     whole = counter.get_total_flops() + expected  # of a head that every token goes through
     # Ours has the teacher's logits of half the tokens besides.
     assert step == pytest.approx(whole + shape.head * length, rel=0.1)
+
+
+@pytest.mark.parametrize(("reach", "drafts"), [(0, 1), (4, 2), (6, 4), (8, 8)])
+def test_the_longest_sequence_has_room_for_its_drafts(recipe, reach, drafts):
+    """Whatever part of it is answer; where all of it is, there is no room to spare."""
+    stages = read_recipe(recipe()).rounds[0]
+    online = {"states": "online", "consistency_reach": reach, "drafts_per_block": drafts}
+    train = replace(stages.trains[0], mask="clean-context", **online)
+    collect = replace(stages.collect, block_size=8)
+    work = Work(collect, replace(stages.pack, max_length=1024), train, None, 1)
+    collator = DraftCollator(
+        8,
+        0,
+        ar_on_prompt=False,
+        consistency_from="start",
+        consistency_reach=reach,
+        draft_tokens=reach or 8,
+        drafts_per_block=drafts,
+    )
+    lengths = []
+    for num_blocks in (1, 30, 63):
+        num_prompt = 1024 - 16 * num_blocks
+        ids = list(range(1024))
+        document = make_document(0, num_prompt, 8 * num_blocks, ids, [0.5] * num_blocks)
+        lengths.append(collator([(document,)])["input_ids"].shape[1])
+    found = longest_tokens(work)
+    assert max(lengths) <= found
+    assert found <= 1.05 * max(1024, lengths[-1])
 
 
 def test_throughputs_that_are_assumed_lie_below_the_peak():

@@ -25,7 +25,7 @@ from toys import toy_model
 from jacobi_forcing.decoding import Finished, Forward, Request, Sampling
 from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.decoding.draft import chain
-from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.errors import ConfigError, JacobiForcingError
 from jacobi_forcing.serving.engine import BusyError, ClosedError, Failed, Job, Load
 from jacobi_forcing.serving.engine_process import EngineProcess, _Outbox
 
@@ -158,7 +158,7 @@ def test_an_engine_that_cannot_be_made():
         EngineProcess(refused_engine)
     with pytest.raises(RuntimeError, match="of the test"):
         EngineProcess(broken_engine)
-    with pytest.raises(RuntimeError, match="exit code 7"):
+    with pytest.raises(JacobiForcingError, match="exit code 7"):
         EngineProcess(crashed_engine)
 
 

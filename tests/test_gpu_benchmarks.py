@@ -6,14 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_every_part_writes_its_figures(tmp_path):
+@pytest.mark.parametrize("compiler", ["off", pytest.param("on", marks=pytest.mark.slow)])
+def test_every_part_writes_its_figures(tmp_path, compiler):
+    """Without a compiler, what would be compiled is called as it is."""
     script = ROOT / "benchmarks" / "gpu" / "run_all.sh"
     found = subprocess.run(
         ["bash", script, "--smoke", "--out", tmp_path],
-        env=os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
+        env=os.environ
+        | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+        | {"TORCHDYNAMO_DISABLE": str(int(compiler == "off"))},
         capture_output=True,
         text=True,
         timeout=500,

@@ -64,8 +64,8 @@ class EngineProcess:
         *arguments: For `make`.
 
     Raises:
-        JacobiForcingError: What `make` raised.
-        RuntimeError: The process ended before there was an engine, or `make` failed otherwise.
+        JacobiForcingError: What `make` raised; or the process ended before there was an engine.
+        RuntimeError: `make` failed otherwise.
     """
 
     def __init__(self, make: Callable[..., Engine], *arguments: Any):
@@ -80,9 +80,11 @@ class EngineProcess:
             self._connection.send((make, arguments))
             ready = self._connection.recv()
         except (EOFError, OSError) as error:
-            self._process.join()
-            code = self._process.exitcode
-            raise RuntimeError(f"the engine's process ended, exit code {code}") from error
+            self._process.join(_SECONDS_TO_END)
+            raise JacobiForcingError(
+                f"the engine's process ended with exit code {self._process.exitcode} before the "
+                "model was there. -9 is what a process gets that is killed for memory."
+            ) from error
         if isinstance(ready, Exception):
             raise ready
         self.facts, self.decoder, self.batch_size, self.max_waiting, self.max_tokens = ready

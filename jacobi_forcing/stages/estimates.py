@@ -109,7 +109,7 @@ def estimate_round(
         with torch.device("meta"):
             network = add_adapters(network, train)
     shape = shape_of(network)
-    longest = work.pack.max_length
+    longest = longest_tokens(work)
     length = min(longest, _packed_tokens(work, prompt_tokens))
     rows = train.batch_size * train.gradient_accumulation
     num_prompts, steps = _amounts(work, count, rows)
@@ -201,8 +201,25 @@ def _packed_tokens(work: Work, prompt_tokens: int) -> int:
     answer = -(-work.collect.max_new_tokens // size) * size
     if train.states == "recorded":
         return prompt_tokens + 2 * answer
+    return prompt_tokens + answer + _draft_tokens(work, answer)
+
+
+def longest_tokens(work: Work) -> int:
+    """Tokens of the longest sequence that a step may hold, the drafts made for it included."""
+    most = work.pack.max_length
+    if work.train.states == "recorded":
+        return most
+    # Packed beside its noisy blocks, an answer fills half of a sequence at most. Of several short
+    # ones each may have one draft more than its share, which is left out.
+    answer = most // 2
+    return max(most, answer + _draft_tokens(work, answer))
+
+
+def _draft_tokens(work: Work, answer: int) -> int:
+    """Tokens of the drafts that training makes of so many tokens of answers."""
+    size, train = work.collect.block_size, work.train
     drafts = -(-answer * train.drafts_per_block // size)
-    return prompt_tokens + answer + drafts * (train.consistency_reach or size)
+    return drafts * (train.consistency_reach or size)
 
 
 def _amounts(work: Work, count: int, rows: int) -> tuple[int, int]:

@@ -109,7 +109,8 @@ def _train(
     out = Path(config.out)
     start = trainer.measure()
     logger.info("before training: %s", start)
-    longest = max(map(num_tokens, sequences))
+    # As it is collated: drafts made in training are longer than the noisy blocks they replace.
+    longest = trainer.data_collator([max(sequences, key=num_tokens)])["input_ids"].shape[1]
     needed = estimate(trainer.model, config, longest, processes.num_processes)
     with explained(needed, config):
         result = trainer.train(resume_from_checkpoint=_last_checkpoint(out))
