@@ -118,7 +118,7 @@ def run_and_die(arguments, out, moment):
     """Run a command in a child that kills itself at its `moment`-th operation on files below `out`.
 
     Returns:
-        How many operations it came to.
+        The names of the files and folders of the operations that it came to.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -132,7 +132,7 @@ def run_and_die(arguments, out, moment):
             if event in watched and str(found[0]).startswith(str(out)):
                 with turn:  # no other thread comes in between
                     num += 1
-                    os.write(write_end, b".")
+                    os.write(write_end, os.fsencode(Path(str(found[0])).name) + b"\n")
                     if num == moment:
                         os.kill(os.getpid(), signal.SIGKILL)
                         signal.pause()
@@ -143,16 +143,16 @@ def run_and_die(arguments, out, moment):
         finally:
             os._exit(0)
     os.close(write_end)
-    with os.fdopen(read_end, "rb") as pipe:
-        num = len(pipe.read())
+    with os.fdopen(read_end) as pipe:
+        names = pipe.read().splitlines()
     os.waitpid(child, 0)
-    return num
+    return names
 
 
 def test_killed_at_any_operation_on_files_it_continues_to_the_same_bytes(
     toy, prompts, whole, tmp_path, monkeypatch
 ):
-    last = run_and_die(settings(toy, prompts, tmp_path / "dry"), tmp_path / "dry", 0)
+    last = len(run_and_die(settings(toy, prompts, tmp_path / "dry"), tmp_path / "dry", 0))
     assert content(tmp_path / "dry") == content(whole)
     assert last > 40
     rng = random.SystemRandom()  # other moments in every run of the tests
@@ -160,7 +160,7 @@ def test_killed_at_any_operation_on_files_it_continues_to_the_same_bytes(
     for start in range(1, last + 1, 8):
         moment = min(start + rng.randrange(8), last)
         out = tmp_path / f"killed-{moment}"
-        assert run_and_die(settings(toy, prompts, out), out, moment) == moment
+        assert len(run_and_die(settings(toy, prompts, out), out, moment)) == moment
         before = set(finished(out)) if out.exists() else set()
         states["journal"] += bool(list(out.glob("*.journal")))
         states["shard"] += bool(list(out.glob("part-*.parquet")))

@@ -173,15 +173,16 @@ def test_an_engine_of_its_own_draws_the_same(toy, whole):
 
 def test_killed_at_any_moment_it_continues_to_the_same_bytes(toy, prompts, whole, tmp_path):
     folder, more = whole
-    last = run_and_die(settings(toy, prompts, tmp_path / "dry", *more), tmp_path / "dry", 0)
-    rng, journals = random.SystemRandom(), 0
-    for start in range(6, last, 24):
-        out = tmp_path / f"killed-{start}"
-        run_and_die(settings(toy, prompts, out, *more), out, start + rng.randrange(12))
-        journals += bool(list(out.glob("*.journal")))
+    names = run_and_die(settings(toy, prompts, tmp_path / "dry", *more), tmp_path / "dry", 0)
+    opened, *_, removed = (n for n, name in enumerate(names, 1) if name.endswith(".journal"))
+    rng = random.SystemRandom()  # other moments in every run of the tests
+    for first, last in ((1, opened), (opened + 1, removed), (removed + 1, len(names))):
+        moment = rng.randint(first, last)
+        out = tmp_path / f"killed-{moment}"
+        run_and_die(settings(toy, prompts, out, *more), out, moment)
+        assert bool(list(out.glob("*.journal"))) == (first == opened + 1), moment
         assert main(settings(toy, prompts, out, *more)) == 0
-        assert content(out) == content(folder), start
-    assert journals
+        assert content(out) == content(folder), moment
 
 
 def test_each_prompt_s_noise_is_its_own_and_the_seed_s():
