@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from jacobi_forcing.decoding.gumbel import likeliest
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _FREE = 1.1  # a width is called free while its forward takes at most this many times one's
 _MOST_TURNS = 8
+_NOISE, _DRIFT = 0.03, 0.3  # expected errors: of a timed decode, and of the curve as a whole
 _IN_A_ROW = 3  # times that a shape is timed in a turn, behind one run that is not
 
 
@@ -238,6 +240,7 @@ class LoopCost(NamedTuple):
     seconds: float
     seconds_per_guess: float  # more for every one, of decoders without branches
     seconds_per_guess_with_branches: float
+    drift: float = 1.0  # forwards take so many times what the curve says
 
     def of(self, step: Step, has_branches: bool) -> float:
         """Give the seconds for one row of a step."""
@@ -245,32 +248,64 @@ class LoopCost(NamedTuple):
         return self.seconds + per * (step.num_tokens - 1)
 
 
-def loop_seconds(cost: LoopCost, forwards: Sequence[Together], has_branches: bool) -> float:
-    """Add up what the loop does around forwards; a prompt's tokens cost it nothing."""
-    return sum(
-        cost.seconds if is_prefill else cost.of(step, has_branches)
+def decode_seconds(
+    curve: Curve, cost: LoopCost, forwards: Sequence[Together], has_branches: bool
+) -> float:
+    """Add up what forwards cost, and what the loop does around them."""
+    around = sum(
+        cost.seconds if is_prefill else cost.of(step, has_branches)  # a prompt costs it nothing
         for steps, is_prefill in forwards
         for step in steps
     )
+    return cost.drift * forward_seconds(curve, forwards) + around
 
 
-def fit_loop_cost(
-    curve: Curve, timed: Sequence[tuple[Sequence[Together], bool, float]]
-) -> LoopCost:
-    """Find what is left of timed decodes beyond their forwards.
+class Timed(NamedTuple):
+    """A decode that was timed."""
+
+    forwards: Sequence[Together]
+    has_branches: bool
+    seconds: float
+
+
+def fit_loop_cost(curve: Curve, timed: Sequence[Timed]) -> LoopCost:
+    """Find what the loop costs from timed decodes, and what became of the machine meanwhile.
+
+    A shared machine is faster in one minute and slower in another, so the curve may be off by a
+    factor. Found are the factor and the costs, none below 0, whose relative errors are smallest in
+    squares; a factor of 1 is the likeliest beforehand.
 
     Args:
         curve: Of the machine.
-        timed: (forwards, whether the decoder has branches, seconds): first of AR, then of a decoder
-            without branches and of one with.
+        timed: Decoders without branches, of several widths, AR among them; and some with branches.
     """
-    forwards, _, seconds = timed[0]
-    num_steps = sum(len(one.steps) for one in forwards)
-    base = max(0.0, seconds - forward_seconds(curve, forwards)) / num_steps
-    per_token = []
-    for forwards, _, seconds in timed[1:]:
+    terms, is_branched = [], []
+    for forwards, has_branches, seconds in timed:
         steps = [step for one in forwards for step in one.steps]
         guesses = sum(s.num_tokens - 1 for one in forwards if not one.is_prefill for s in one.steps)
-        rest = seconds - forward_seconds(curve, forwards) - base * len(steps)
-        per_token.append(max(0.0, rest) / max(guesses, 1))
-    return LoopCost(base, *per_token)
+        parts = [forward_seconds(curve, forwards), len(steps), guesses]
+        terms.append([part / (_NOISE * seconds) for part in parts])
+        is_branched.append(has_branches)
+    terms, is_branched = np.array(terms), np.array(is_branched)
+    plain = np.vstack([terms[~is_branched], [1 / _DRIFT, 0, 0]])
+    right = np.append(np.full(len(plain) - 1, 1 / _NOISE), 1 / _DRIFT)
+    drift, base, per_guess = _least_squares(plain, right)
+    # What is left of the others is due to their guesses.
+    branched = terms[is_branched]
+    rest = 1 / _NOISE - branched[:, :2] @ [drift, base]
+    per_branched = _least_squares(branched[:, 2:], rest)[0] if len(branched) else per_guess
+    return LoopCost(float(base), float(per_guess), float(per_branched), float(drift))
+
+
+def _least_squares(terms: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve for factors of which none is negative: who would be is left out, the worst first."""
+    used = list(range(terms.shape[1]))
+    found = np.zeros(len(used))
+    while used:
+        scale = np.abs(terms[:, used]).max(0) + 1e-300  # seconds and counts differ by much
+        solution = np.linalg.lstsq(terms[:, used] / scale, right, rcond=None)[0] / scale
+        if (solution >= 0).all():
+            found[used] = solution
+            break
+        used.pop(int((solution * scale).argmin()))
+    return found

@@ -8,8 +8,7 @@ from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.cost import (
     Curve,
     LoopCost,
-    forward_seconds,
-    loop_seconds,
+    decode_seconds,
     sizes,
     together,
 )
@@ -24,7 +23,7 @@ from jacobi_forcing.decoding.strategies import branch_tokens
 
 _BRANCHES = ((0, 0), (1, 8), (4, 4), (4, 8), (4, 16), (8, 16))  # pool_size, branch_tokens
 _FEW_BRANCHES = ((0, 0), (4, 8))  # where a window does as well
-_NEAR = 0.85  # of the best prediction: errors are about as large as the difference
+_NEAR = 0.75  # of the best prediction: errors are about as large as the difference
 _MOST_TOKENS = 1000  # of answers, for one prediction
 
 
@@ -89,18 +88,6 @@ def workload(some: Sequence, num_rows: int) -> list:
     return list(islice(cycle(some), max(len(some), 2 * num_rows)))
 
 
-def seconds_of(
-    requests: Sequence[Sequence[Step]],
-    num_rows: int,
-    curve: Curve,
-    cost: LoopCost,
-    has_branches: bool,
-) -> float:
-    """Give the seconds of a whole decode."""
-    forwards = list(together(requests, num_rows))
-    return forward_seconds(curve, forwards) + loop_seconds(cost, forwards, has_branches)
-
-
 class Predictor:
     """Predicts decoders; what a decoder settles is worked out once, for all numbers of rows.
 
@@ -145,8 +132,8 @@ class Predictor:
         """Predict one decoder."""
         requests = workload(self.steps(decoder), num_rows)
         num_tokens = sum(step.num_settled for request in requests for step in request)
-        has_branches = branch_tokens(decoder) > 0
-        seconds = seconds_of(requests, num_rows, self.curve, cost, has_branches)
+        forwards = list(together(requests, num_rows))
+        seconds = decode_seconds(self.curve, cost, forwards, branch_tokens(decoder) > 0)
         return Prediction(decoder, tokens_per_forward(requests), num_tokens / seconds)
 
     def all(
@@ -164,7 +151,7 @@ class Predictor:
         return sorted(found, key=lambda one: -one.tokens_per_second)
 
 
-def finalists(predictions: Sequence[Prediction], num: int = 4) -> list[Prediction]:
+def promising(predictions: Sequence[Prediction], num: int) -> list[Prediction]:
     """Choose what is tried for real: AR, the fastest, and the fastest of every other kind.
 
     Neighbours in size are alike in what is wrong with their predictions; another strategy is not.

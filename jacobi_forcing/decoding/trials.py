@@ -3,37 +3,53 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from itertools import count
+from functools import partial
+from itertools import count, cycle, islice, takewhile
 from typing import NamedTuple
 
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.batch import decode
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE
-from jacobi_forcing.decoding.cost import Curve, LoopCost, fit_loop_cost, together
+from jacobi_forcing.decoding.cost import Curve, LoopCost, Timed, Together, fit_loop_cost, together
 from jacobi_forcing.decoding.events import Forward
 from jacobi_forcing.decoding.imitation import Step, Text
 from jacobi_forcing.decoding.measure import Decoded, decode_all
-from jacobi_forcing.decoding.predict import Prediction, workload
+from jacobi_forcing.decoding.predict import Prediction, promising, workload
 from jacobi_forcing.decoding.request import Request
-from jacobi_forcing.decoding.strategies import make_strategy
+from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
 from jacobi_forcing.models import CausalLM
 
 _LEAST_TURNS, _MOST_TURNS = 3, 9  # of trying finalists
-# What is left beside the forward is found from these, and from AR.
-_PLAIN = DecoderConfig(strategy="window", block_size=16, pool_size=0)
-RECYCLING = DecoderConfig(strategy="window", block_size=16, pool_size=4, branch_tokens=8)
+_FIELD, _FINALISTS = 16, 4  # decoders beside AR that are tried: in the first heat, in the last
+_HEAT_TURNS, _HEAT_TIME = 2, 0.3  # of a heat: turns, and the part of what time is left
+_CALIBRATING_TURNS = 6
+# What is left beside the forward is found from these, and from AR; two with branches.
+_WIDTHS, _BRANCHED = (4, 16, 40), (8, 24)
+
+
+def calibrating(widest: int) -> list[DecoderConfig]:
+    """Give the decoders whose steps are timed, as far as so many tokens are fed at once."""
+    branches = {"pool_size": 4, "branch_tokens": 8}
+    window = partial(DecoderConfig, strategy="window")
+    plain = [window(block_size=n, pool_size=0) for n in _WIDTHS if n <= widest]
+    branched = [window(block_size=n, **branches) for n in _BRANCHED if n + 8 <= widest]
+    return [
+        AUTOREGRESSIVE,
+        *(plain or [window(block_size=max(2, widest), pool_size=0)]),
+        *(branched or [window(block_size=2, **branches)]),
+    ]
 
 
 class Tried(NamedTuple):
     """A prediction, and what came of it."""
 
     prediction: Prediction
-    tokens_per_second: float
+    tokens_per_second: float  # median over turns
     times_ar: float  # median over turns of the ratio to AR in the same turn ...
     times_ar_low: float  # ... and lower quartile
     tokens_per_forward: float
     num_mismatches: int  # answers that are not AR's
+    is_final: bool = True  # tried to the end; the others were left behind in a heat
 
 
 class Runner:
@@ -71,22 +87,26 @@ class Runner:
             seed=self.seed,
         )
 
-    def loop_cost(self, curve: Curve) -> LoopCost:
-        """Find what the loop costs beside forwards, from decodes whose forwards are known."""
-        prompts = self.prompts[: 2 * self.num_rows]
-        width = min(_PLAIN.block_size, curve.widest(self.num_rows))
-        timed = []
-        for decoder in (AUTOREGRESSIVE, _PLAIN, RECYCLING):
-            if width < _PLAIN.block_size and decoder is not AUTOREGRESSIVE:
-                decoder = DecoderConfig(**asdict(decoder) | {"block_size": max(2, width)})
-            steps = self._steps(decoder, prompts)  # a warm-up too
-            seconds = []
-            for _ in range(2):
+    def loop_cost(self, curve: Curve, seconds_left: Callable[[], float]) -> LoopCost:
+        """Find what the loop costs beside forwards, from decodes whose forwards are known.
+
+        Decoders take turns, each turn with other prompts, until the time is used; one at least.
+        """
+        decoders = calibrating(curve.widest(self.num_rows))
+        forwards: dict[DecoderConfig, list[Together]] = {decoder: [] for decoder in decoders}
+        seconds = dict.fromkeys(decoders, 0.0)
+        self._steps(decoders[-1], self.prompts[: self.num_rows])  # a warm-up
+        for turn in range(_CALIBRATING_TURNS):
+            first = turn * self.num_rows % len(self.prompts)
+            prompts = [*islice(cycle(self.prompts), first, first + self.num_rows)]
+            for decoder in decoders:
                 start = time.perf_counter()
-                self.run(decoder, prompts)
-                seconds.append(time.perf_counter() - start)
-            forwards = list(together(steps, self.num_rows))
-            timed.append((forwards, decoder.pool_size > 0, min(seconds)))
+                steps = self._steps(decoder, prompts)
+                seconds[decoder] += time.perf_counter() - start
+                forwards[decoder] += together(steps, self.num_rows)
+            if not seconds_left():
+                break
+        timed = [Timed(forwards[one], branch_tokens(one) > 0, seconds[one]) for one in decoders]
         return fit_loop_cost(curve, timed)
 
     def _steps(self, decoder: DecoderConfig, prompts: Sequence[Sequence[int]]) -> list[list[Step]]:
@@ -98,6 +118,7 @@ class Runner:
             lambda r: make_strategy(decoder, self.model.vocab_tokens, f"{self.seed}/{r[0]}"),
             batch_size=self.num_rows,
             max_tokens=max(map(len, prompts)) + self.most_tokens,
+            branch_tokens=branch_tokens(decoder),
         )
         for event in events:
             if isinstance(event, Forward):
@@ -111,30 +132,65 @@ class Runner:
     def tried(
         self, predictions: Sequence[Prediction], seconds_left: Callable[[], float]
     ) -> list[Tried]:
-        """Decode with each in turns until the time is used, three times at least.
+        """Decode for real with the most promising and AR, in turns, until the time is used.
 
-        Requests are as many as the predictions give time for, and twice the rows at least.
+        In each of two heats the slower half is left behind; those that are left run on more
+        requests. Where the time is too short for a heat, the last four are those that are
+        predicted to be the fastest.
 
         Args:
-            predictions: Of the decoders; AR's is the first.
+            predictions: Of every decoder.
             seconds_left: Tells how much of the time is left.
+
+        Returns:
+            AR first, then the finalists, then who was left behind.
         """
-        num_tokens = sum(len(text.answer) for text in self.texts) / len(self.texts)
-        turn_seconds = sum(num_tokens / one.tokens_per_second for one in predictions)  # a request's
-        num_fit = int(seconds_left() / (_LEAST_TURNS * turn_seconds))
-        prompts = self.prompts[: max(num_fit, 2 * self.num_rows)]
+        ar, *field = promising(predictions, _FIELD)
+        behind: list[Tried] = []
+        while len(field) > _FINALISTS:
+            num = self._num_fit([ar, *field], _HEAT_TIME * seconds_left() / _HEAT_TURNS)
+            if num < self.num_rows:
+                field = promising(predictions, _FINALISTS)[1:] if not behind else field
+                field = field[:_FINALISTS]
+                break
+            found = self._in_turns([ar, *field], num, lambda turn: turn < _HEAT_TURNS)[1:]
+            found.sort(key=lambda one: -one.times_ar)
+            kept = max(_FINALISTS, len(field) // 2)
+            behind = [one._replace(is_final=False) for one in found[kept:]] + behind
+            field = [one.prediction for one in found[:kept]]
+        final = [ar, *field]
+        num = self._num_fit(final, seconds_left() / _LEAST_TURNS)
+        num = max(num, 2 * self.num_rows)
+        turn_seconds = num * _seconds_per_token(final) * self._tokens_per_request
+
+        def goes_on(turn: int) -> bool:
+            return turn < _LEAST_TURNS or (turn < _MOST_TURNS and seconds_left() > turn_seconds)
+
+        return self._in_turns(final, num, goes_on) + behind
+
+    @property
+    def _tokens_per_request(self) -> float:
+        return sum(len(text.answer) for text in self.texts) / len(self.texts)
+
+    def _num_fit(self, predictions: Sequence[Prediction], seconds: float) -> int:
+        """Give the number of requests that all decoders can answer one after the other."""
+        each = _seconds_per_token(predictions) * self._tokens_per_request
+        return min(int(seconds / each), len(self.prompts))
+
+    def _in_turns(
+        self, predictions: Sequence[Prediction], num: int, goes_on: Callable[[int], bool]
+    ) -> list[Tried]:
+        """Decode so many requests with each, turn after turn; the first is AR's."""
+        prompts = self.prompts[:num]
         speeds: list[list[float]] = [[] for _ in predictions]
         last: list[Decoded] = [None] * len(predictions)
-        for turn in count():
+        for turn in takewhile(goes_on, count()):
             for place in range(len(predictions)):
                 number = (turn + place) % len(predictions)  # each turn begins with another
                 start = time.perf_counter()
                 last[number] = self.run(predictions[number].decoder, prompts)
                 seconds = time.perf_counter() - start
                 speeds[number].append(last[number].num_tokens / seconds)
-            has_time = seconds_left() > turn_seconds * len(prompts)
-            if turn + 1 == _MOST_TURNS or (turn + 1 >= _LEAST_TURNS and not has_time):
-                break
         right = last[0].answers  # AR's
         found = []
         for prediction, speed, decoded in zip(predictions, speeds, last, strict=True):
@@ -147,10 +203,15 @@ class Runner:
         return found
 
 
+def _seconds_per_token(predictions: Sequence[Prediction]) -> float:
+    """Give what one token from each of the decoders takes."""
+    return sum(1 / one.tokens_per_second for one in predictions)
+
+
 def best_of(tried: Sequence[Tried]) -> Tried:
-    """Choose the fastest of those that are faster than AR in most turns; AR, the first, of none.
+    """Choose the fastest finalist of those faster than AR in most turns; AR, the first, of none.
 
     The luckiest of several equals would often seem faster in the median.
     """
-    faster = [one for one in tried if one.times_ar_low > 1]
+    faster = [one for one in tried if one.is_final and one.times_ar_low > 1]
     return max(faster, key=lambda one: one.times_ar, default=tried[0])

@@ -51,7 +51,9 @@ def chosen_table(result: dict[str, Any]) -> Table:
     names = ("rows", "decoder", "tokens/\nforward", "predicted\ntokens/s", "measured\ntokens/s")
     table = Table(*names, "against\nAR", title="Tried, in turns; * is what was chosen")
     for rows, chosen in result["chosen"].items():
-        for one in sorted(chosen["tried"], key=lambda o: -o["times_ar"]):
+        for one in _ranked(chosen["tried"]):
+            if not one["is_final"]:
+                continue  # the page has them
             is_best = one["decoder"] == chosen["decoder"]
             name = decoder_name(one["decoder"])
             table.add_row(rows, name + " *" * is_best, *_figures(one), style="bold" * is_best)
@@ -77,7 +79,7 @@ def why(result: dict[str, Any], rows: str) -> str:
     chosen = result["chosen"][rows]
     subject = f"{rows} row{'s' * (rows != '1')}: {decoder_name(chosen['decoder'])}"
     if chosen["decoder"]["strategy"] == "autoregressive":
-        others = [one for one in chosen["tried"] if one is not chosen["tried"][0]]
+        others = [one for one in chosen["tried"][1:] if one["is_final"]]
         best = max(others, key=lambda one: one["times_ar"], default=None)
         if best is None:
             return f"{subject}, because nothing else fitted into memory."
@@ -92,6 +94,11 @@ def why(result: dict[str, Any], rows: str) -> str:
         f"{subject}, because it settles {settled:.2f} tokens per forward and a step takes "
         f"{settled / faster:.2f} times as long as AR's: {faster:.2f} times AR's tokens per second."
     )
+
+
+def _ranked(tried: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Finalists first, the fastest first."""
+    return sorted(tried, key=lambda one: (not one["is_final"], -one["times_ar"]))
 
 
 def _figures(one: dict[str, Any]) -> list[str]:
@@ -116,11 +123,12 @@ def _tried_table(result: dict[str, Any]) -> str:
     head = "".join(f"<th>{name}</th>" for name in names)
     body = []
     for rows, chosen in result["chosen"].items():
-        for one in sorted(chosen["tried"], key=lambda o: -o["times_ar"]):
+        for one in _ranked(chosen["tried"]):
             settled, predicted, measured, times = _figures(one)
             off = one["tokens_per_second"] / one["measured_tokens_per_second"] - 1
             cells = (settled, predicted, measured, f"{off:+.0%}", times)
             kind = " class=chosen" if one["decoder"] == chosen["decoder"] else ""
+            kind = kind if one["is_final"] else " class=behind"
             body.append(
                 f"<tr{kind}><th>{rows}: {html.escape(decoder_name(one['decoder']))}</th>"
                 + "".join(f"<td>{cell}</td>" for cell in cells)

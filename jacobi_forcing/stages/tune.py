@@ -15,13 +15,12 @@ from jacobi_forcing.data.files import refuse_folder, write_json
 from jacobi_forcing.data.prompts import read_prompts
 from jacobi_forcing.data.record import run_record
 from jacobi_forcing.decoding import Finished, Forward, Request, decode, make_strategy
-from jacobi_forcing.decoding.compare import AUTOREGRESSIVE
 from jacobi_forcing.decoding.cost import Clock, Curve, Shape, measure_curve, sizes
 from jacobi_forcing.decoding.imitation import Imitation, Text, acceptance, imitate
 from jacobi_forcing.decoding.measure import decode_all
-from jacobi_forcing.decoding.predict import Prediction, Predictor, finalists
+from jacobi_forcing.decoding.predict import Prediction, Predictor
 from jacobi_forcing.decoding.sample import sample_prompts
-from jacobi_forcing.decoding.trials import RECYCLING, Runner, Tried, best_of
+from jacobi_forcing.decoding.trials import Runner, Tried, best_of, calibrating
 from jacobi_forcing.drawing.tuning import chosen_table, why, write_tuning_page
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models import CausalLM
@@ -136,7 +135,7 @@ def _widest(config: TuneConfig, model: CausalLM) -> int:
 def _compile(config: TuneConfig, model: CausalLM, prompt: list[int]) -> None:
     """Decode a little, so that compiling is not inside the time; one row is a graph of its own."""
     for num_rows in {1, config.batch_size}:
-        for decoder in (AUTOREGRESSIVE, RECYCLING):
+        for decoder in calibrating(_widest(config, model)):
             most = min(8, model.context_tokens - len(prompt))
             prompts = [prompt] * num_rows
             decode_all(model, prompts, decoder, max_new_tokens=most, batch_size=num_rows)
@@ -239,9 +238,9 @@ def _choose(
         runner = Runner(
             model, read.texts, num_rows, most_tokens=read.max_new_tokens, seed=config.seed
         )
-        cost = runner.loop_cost(curve)
+        cost = runner.loop_cost(curve, partial(watch.left, begin + 0.1 * (end - begin)))
         predictions = predictor.all(num_rows, _widest(config, model), cost)
-        tried = runner.tried(finalists(predictions), partial(watch.left, end))
+        tried = runner.tried(predictions, partial(watch.left, end))
         key = str(num_rows)
         found["free_width"][key] = curve.free_width(num_rows)
         found["loop"][key] = cost._asdict()
@@ -277,6 +276,7 @@ def _chosen(best: Tried, tried: Sequence[Tried]) -> dict[str, Any]:
             "times_ar": one.times_ar,
             "times_ar_low": one.times_ar_low,
             "num_mismatches": one.num_mismatches,
+            "is_final": one.is_final,
         }
         for one in tried
     ]
