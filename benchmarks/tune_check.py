@@ -103,8 +103,9 @@ def compared(
     ar = next(speed for one, speed in speeds.items() if one.strategy == "autoregressive")
     known = {json.dumps(asdict(decoder)): speed for decoder, speed in speeds.items()}
     mine = finals[DecoderConfig(**chosen["decoder"])]
-    # What was predicted beside what the tuner itself measured, in its own minutes.
-    tried = chosen["tried"]
+    # What was predicted beside what the tuner itself measured, in its own minutes; what it left
+    # behind after a heat has been measured on few requests.
+    tried = [one for one in chosen["tried"] if one["is_final"]]
     errors = [one["tokens_per_second"] / one["measured_tokens_per_second"] - 1 for one in tried]
     ar_error = 1 + errors[0]
     # All that it said of the others, beside AR as AR was predicted.
