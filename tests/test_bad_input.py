@@ -377,6 +377,14 @@ def test_where_the_work_is_done_may_change(toy, collected):
     assert files_of(collected) == before
 
 
+@pytest.mark.parametrize("more", [(), ("--shard", "1/2")])
+def test_a_packed_folder_is_not_collected_into(toy, prompts, packed, refused, more):
+    before = files_of(packed)
+    line = refused(*collecting(toy, prompts, packed, *more))
+    assert f"{packed}, which holds manifest.json, not written by `jacobi collect`" in line
+    assert files_of(packed) == before
+
+
 def training(model, packed, out, *more):
     base = ["train", "--model", model, "--packed", packed, "--out", out, "--threads", "1"]
     return [str(a) for a in (*base, "--max-steps", "1", "--eval-prompts", "packed:2", *more)]

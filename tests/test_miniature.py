@@ -52,13 +52,12 @@ def trainings(**speeds):
 
 def test_training_claims_follow_the_trainings():
     slower, faster, same = [1.1, 1.11, 1.12], [1.3, 1.32, 1.34], [1.19, 1.21, 1.24]
+    result = trainings(
+        schedule_random=slower, schedule_reverse=same, mask_windowed=slower, mask_clean=faster
+    )
+    verdicts = [claim.verdict for claim in paper.training_claims(result)]
+    assert verdicts == [AGREES, OPEN, AGREES, DISAGREES]
     rounds = {"after": {"tokens_per_forward": 2.0, "accuracy": 0.9}}
-    results = {
-        "ablation_seeds": trainings(
-            schedule_random=slower, schedule_reverse=same, mask_windowed=slower, mask_clean=faster
-        ),
-        "tiny_round_1": rounds,
-        "tiny_round_2": rounds,
-    }
-    verdicts = [claim.verdict for claim in paper.training_claims(results.__getitem__)]
-    assert verdicts == [AGREES, OPEN, AGREES, DISAGREES, OPEN]
+    faster = {"after": {"tokens_per_forward": 2.4, "accuracy": 0.89}}
+    second = paper.second_round_claim({"tiny_round_1": rounds, "tiny_round_2": faster}.__getitem__)
+    assert "+20% tokens per forward, -1.0 points" in second.ours

@@ -310,6 +310,22 @@ def test_data_of_one_prompt_is_an_error_and_not_an_empty_training_set():
         judge.split(config, toy_model(), None, sequences, {"num_sequences": 2, "block_size": BLOCK})
 
 
+@pytest.mark.parametrize("adapters", [{}, {"lora_rank": 2, "merge_adapters": True}])
+def test_weights_are_rounded_once_when_they_are_written(toy, packed, tmp_path, scores, adapters):
+    if adapters:
+        pytest.importorskip("peft")
+    for name, dtype in (("whole", ""), ("half", "bfloat16")):
+        small_run(toy, packed, tmp_path / name, max_steps=2, save_dtype=dtype, **adapters)
+    whole, half = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "half"))
+    assert whole.keys() == half.keys()
+    assert all(torch.equal(half[name], whole[name].to(torch.bfloat16)) for name in whole)
+    assert {one.dtype for one in whole.values()} == {torch.float32}
+    found = load_model(str(tmp_path / "half"), dtype="bfloat16", probed=False)
+    assert found.dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match="--save-dtype is bfloat16, but adapters.*--merge"):
+        train_config("-", "-", save_dtype="bfloat16", lora_rank=2)
+
+
 # What stops, watches and explains a run
 
 

@@ -223,19 +223,17 @@ def test_no_cost_is_negative_where_noise_would_have_it_so():
 def test_heats_leave_the_slower_half_behind():
     """Of decoders that differ by much: what a look at every one finds is found by the race."""
     model = load_model("tiny-forced", probed=False)
-    prompts = [model.tokenizer.encode(p.prompt) for p in held_out("all", 6, 3)]
-    decoded = decode_all(model, prompts, AUTOREGRESSIVE, max_new_tokens=24)
+    prompts = [model.tokenizer.encode(p.prompt) for p in held_out("all", 4, 3)]
+    decoded = decode_all(model, prompts, AUTOREGRESSIVE, max_new_tokens=14)
     some = [Text(*pair) for pair in zip(prompts, decoded.answers, strict=True)]
-    runner = Runner(model, some, 2, most_tokens=24)
+    runner = Runner(model, some, 2, most_tokens=14)
     fast = [DecoderConfig(block_size=size, pool_size=0) for size in (10, 11, 12, 13)]
     # A wide draft of the slow ones costs more than it brings.
     slow = [DecoderConfig(block_size=2, pool_size=num) for num in (1, 2, 3, 4, 5, 6, 7, 8)]
     every = [AUTOREGRESSIVE, *slow, *fast]
     # All are predicted to be equally fast, and fast enough to leave time for heats.
-    end = time.monotonic() + 4
-    found = runner.tried(
-        [Prediction(one, 2.0, 1e4) for one in every], lambda: max(0.1, end - time.monotonic())
-    )
+    predictions = [Prediction(one, 2.0, 1e4) for one in every]
+    found = runner.tried(predictions, iter([9.0] * 3 + [0.0] * 9).__next__)
     assert [one.prediction.decoder for one in found].count(AUTOREGRESSIVE) == 1
     assert found[0].prediction.decoder == AUTOREGRESSIVE
     assert len({one.prediction.decoder for one in found}) == len(every)
@@ -245,6 +243,14 @@ def test_heats_leave_the_slower_half_behind():
     assert best_of(found).prediction.decoder in fast
     behind = [one._replace(times_ar=9.0) if not one.is_final else one for one in found]
     assert best_of(behind).is_final
+    # Without time for a second heat, who was not left behind by the first is ranked by it ...
+    found = runner.tried(predictions, iter([9.0] + [0.0] * 9).__next__)
+    assert len({one.prediction.decoder for one in found}) == len(every)
+    assert sum(one.is_final for one in found) == 5
+    # ... and without time for any, the four that are predicted to be the fastest are tried.
+    better = [one._replace(tokens_per_second=2e4) for one in predictions[-4:]]
+    found = runner.tried([*better, *predictions[:-4]], iter([0.0] * 9).__next__)
+    assert [one.prediction for one in found] == [predictions[0], *better]
 
 
 def test_one_wide_decode_predicts_all_other_decoders():

@@ -23,6 +23,12 @@ class TrainConfig(Machine):
         "learning rate are rounded away: take --bf16, and this only where memory forbids",
         DTYPES,
     )
+    save_dtype: str = option(
+        "",
+        "type of the trained weights where they are written, rounded once, at the end; the "
+        "weights' own by default",
+        ("", *DTYPES[1:]),
+    )
     learning_rate: float = option(1e-5, "peak learning rate")
     lr_schedule: str = option(
         "cosine", "learning rate after the warm-up", ("cosine", "linear", "constant")
@@ -203,6 +209,11 @@ class TrainConfig(Machine):
         return self.needs_original and (not self.lora_rank or bool(self.frozen_model))
 
     def _check_adapters(self) -> None:
+        check(
+            not self.save_dtype or not self.lora_rank or self.merge_adapters,
+            f"--save-dtype is {self.save_dtype}, but adapters are saved alone, as they were "
+            "trained. Add --merge-adapters, or leave it out.",
+        )
         check(self.lora_dropout < 1, f"--lora-dropout is {self.lora_dropout}, must be below 1.")
         for name in ("lora_alpha", "lora_dropout", "merge_adapters", "quantize"):
             flag = "--" + name.replace("_", "-")

@@ -15,7 +15,13 @@ from typing import Any
 from jacobi_forcing.config import CollectConfig, check
 from jacobi_forcing.data.counts import totals
 from jacobi_forcing.data.files import read_json, sha256, shard_path, shard_paths, write_json
-from jacobi_forcing.data.trajectories import MANIFEST, check_origin, dropped_path, read_counts
+from jacobi_forcing.data.trajectories import (
+    MANIFEST,
+    check_origin,
+    dropped_path,
+    read_counts,
+    refuse_foreign,
+)
 
 _ORIGIN = ("weights", "prompts", "block_size", "record", "settings")
 
@@ -24,9 +30,10 @@ def own_folder(config: CollectConfig) -> Path:
     """Give the folder that a run writes to, which is not `config.out` for a part of the work.
 
     Raises:
-        ConfigError: `config.out` was begun in another number of parts.
+        ConfigError: `config.out` is another stage's, or was begun in another number of parts.
     """
     out = Path(config.out)
+    refuse_foreign(out, "collect")
     number, num_parts = config.part
     begun = {int(p.name.rpartition("-")[2]) for p in out.glob("shard-*-of-*")}
     if (out / "settings.json").exists():

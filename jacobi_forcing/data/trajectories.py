@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
+from jacobi_forcing.config import check
 from jacobi_forcing.data.files import (
     read_json,
     read_note,
@@ -142,6 +143,20 @@ def check_origin(shards: Sequence[Path], origin: dict[str, Any]) -> None:
                     f"with {ours!r}. Give shards of other models, prompts or settings a folder of "
                     "their own."
                 )
+
+
+def refuse_foreign(out: Path, stage: str, others: Sequence[Path] = ()) -> None:
+    """Raise ConfigError where a folder is not this stage's: by its manifest, or with `others`."""
+    manifest = out / MANIFEST
+    if manifest.exists():
+        found = read_json(manifest)
+        written_by = found.get("stage") if isinstance(found, dict) else None
+        others = others if written_by == stage else [*others, manifest]
+    check(
+        not others,
+        f"--out is {out}, which holds {min(others, default=out).name}, not written by `jacobi "
+        f"{stage}`; needed is a folder of its own. Give another one.",
+    )
 
 
 def read_manifest(folder: str | Path, written_by: str) -> dict:

@@ -147,17 +147,21 @@ class Runner:
         """
         ar, *field = promising(predictions, _FIELD)
         behind: list[Tried] = []
+        found: list[Tried] = []  # of the field, in the heat before
         while len(field) > _FINALISTS:
             num = self._num_fit([ar, *field], _HEAT_TIME * seconds_left() / _HEAT_TURNS)
             if num < self.num_rows:
-                field = promising(predictions, _FINALISTS)[1:] if not behind else field
+                if not found:
+                    field = promising(predictions, _FINALISTS)[1:]
+                behind = _left_behind(found, _FINALISTS) + behind
                 field = field[:_FINALISTS]
                 break
             found = self._in_turns([ar, *field], num, lambda turn: turn < _HEAT_TURNS)[1:]
             found.sort(key=lambda one: -one.times_ar)
-            kept = max(_FINALISTS, len(field) // 2)
-            behind = [one._replace(is_final=False) for one in found[kept:]] + behind
-            field = [one.prediction for one in found[:kept]]
+            num_kept = max(_FINALISTS, len(field) // 2)
+            behind = _left_behind(found, num_kept) + behind
+            found = found[:num_kept]
+            field = [one.prediction for one in found]
         final = [ar, *field]
         num = self._num_fit(final, seconds_left() / _LEAST_TURNS)
         num = max(num, 2 * self.num_rows)
@@ -201,6 +205,11 @@ class Runner:
             speed = statistics.median(speed)
             found.append(Tried(prediction, speed, median, low, settled, wrong))
         return found
+
+
+def _left_behind(found: Sequence[Tried], num_kept: int) -> list[Tried]:
+    """Mark those of a heat, the fastest first, who are not kept."""
+    return [one._replace(is_final=False) for one in found[num_kept:]]
 
 
 def _seconds_per_token(predictions: Sequence[Prediction]) -> float:

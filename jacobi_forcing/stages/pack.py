@@ -18,7 +18,6 @@ from jacobi_forcing.config import PackConfig, TrainConfig, check
 from jacobi_forcing.data.columns import read_batches
 from jacobi_forcing.data.files import (
     alone_in,
-    read_json,
     refuse_file,
     refuse_folder,
     sha256,
@@ -40,6 +39,7 @@ from jacobi_forcing.data.trajectories import (
     MANIFEST,
     SCHEMA,
     read_manifest,
+    refuse_foreign,
     tokenizer_fingerprint,
 )
 from jacobi_forcing.drawing.sequence import write_sequence_page
@@ -92,7 +92,7 @@ def _pack(config: PackConfig, out: Path) -> dict:
             out.resolve() != Path(folder).resolve(),
             f"--out is {config.out}, where the trajectories are; needed is a folder of its own.",
         )
-    _refuse_foreign(out)
+    refuse_foreign(out, "pack", _foreign_parts(out))
     _refuse_mixed(manifests, allowed=("weights",) if config.mix else ())
     first = manifests[config.folders[0]]
     _tokenizer(config, first)  # to refuse a wrong one before the work, not after
@@ -207,25 +207,13 @@ def _draw(config: PackConfig, folder: Path, manifest: dict) -> None:
     )
 
 
-def _refuse_foreign(out: Path) -> None:
-    """Raise ConfigError where a folder holds what `pack` did not write.
-
-    A pack that was killed leaves parts without a manifest.
-    """
-    manifest = out / MANIFEST
-    if manifest.exists():
-        found = read_json(manifest)
-        stage = found.get("stage") if isinstance(found, dict) else None
-        foreign = [] if stage == "pack" else [manifest]
-    else:
-        foreign = [*out.glob("settings.json"), *out.glob("*.journal")]
+def _foreign_parts(out: Path) -> list[Path]:
+    """Give what a folder holds that `pack` did not write; one killed leaves parts, no manifest."""
+    foreign = list(out.glob("shard-*-of-*"))
+    if not (out / MANIFEST).exists():
+        foreign += [*out.glob("settings.json"), *out.glob("*.journal")]
         foreign += [p for p in out.glob("part-*.parquet") if not is_packed_shard(p)]
-    foreign += out.glob("shard-*-of-*")
-    check(
-        not foreign,
-        f"--out is {out}, which holds {min(foreign, default=out).name}, not written by `jacobi "
-        "pack`; needed is a folder of its own. Give another one.",
-    )
+    return foreign
 
 
 _TOTALS = ("prompts", "finished", "solved")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, set_seed
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 # What may change while a run goes on: it decides nothing, or only how it is run.
 _FREE = (
-    *("out", "threads", "device", "nan_gradients", "report_to", "merge_adapters"),
+    *("out", "threads", "device", "nan_gradients", "report_to", "merge_adapters", "save_dtype"),
     *("gradient_checkpointing", "loss_chunk_tokens"),
 )
 _SPLIT = ("batch_size", "gradient_accumulation")  # free while their product is the same
@@ -136,10 +137,11 @@ def _train(
 def _save(config: TrainConfig, model: CausalLM, trained: nn.Module, weights: str) -> None:
     """Save the trained model: its weights, or its adapters and the name of their base."""
     out = Path(config.out)
-    if not config.lora_rank:
-        save_model(out, model, trained)
-    elif config.merge_adapters:
-        save_model(out, model, trained.merge_and_unload())
+    if not config.lora_rank or config.merge_adapters:
+        whole = trained.merge_and_unload() if config.lora_rank else trained
+        if config.save_dtype:
+            whole = whole.to(getattr(torch, config.save_dtype))
+        save_model(out, model, whole)
     else:
         dtype = str(model.dtype).removeprefix("torch.")
         known = None if config.quantize else weights
