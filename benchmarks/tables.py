@@ -632,26 +632,32 @@ def tune_check() -> str:
 
 def serve_overhead() -> str:
     """What streams cost over the engine called directly."""
-    header = ["streams", "seconds over HTTP against the engine called directly (quartiles)"]
-    note = "full width, one thread each"
-    return _serve("serve_overhead", "streams", "overhead", "{:+.1%}", header, note)
+    header = {"overhead": "seconds over HTTP against the engine called directly (quartiles)"}
+    note = "full width, one thread each; a client that only asks and reads"
+    return _serve("serve_overhead", "streams", header, "{:+.1%}", note)
 
 
 def serve_throughput() -> str:
     """Requests per second against an AR server."""
-    header = ["clients", "requests per second against `--strategy autoregressive` (quartiles)"]
-    note = "automatic width, greedy streams"
-    return _serve("serve_throughput", "clients", "times_ar", "{:.2f}x", header, note)
+    header = {
+        "times_ar": "requests per second against `--strategy autoregressive` (quartiles)",
+        "by_chance": "that one against itself",
+    }
+    note = "automatic width, greedy streams, all in turns"
+    return _serve("serve_throughput", "clients", header, "{:.2f}x", note)
 
 
-def _serve(name: str, key: str, figure: str, form: str, header: list[str], note: str) -> str:
-    """Lay out a ratio for every number of clients."""
-    result, rows = read(name), []
-    for row in result["rows"]:
-        middle, low, high = (form.format(row[figure][of]) for of in ("median", "low", "high"))
-        rows.append([str(row[key]), f"{middle} ({low} to {high})"])
+def _serve(name: str, key: str, figures: dict[str, str], form: str, note: str) -> str:
+    """Lay out ratios for every number of clients."""
+
+    def cell(found: dict[str, float]) -> str:
+        middle, low, high = (form.format(found[of]) for of in ("median", "low", "high"))
+        return f"{middle} ({low} to {high})"
+
+    result = read(name)
+    rows = [[str(row[key]), *(cell(row[figure]) for figure in figures)] for row in result["rows"]]
     note = f"\n\n{result['model']}, {note}. Source: "
-    return markdown(header, rows) + note + source(result, name)
+    return markdown([key, *figures.values()], rows) + note + source(result, name)
 
 
 def likeliest() -> str:

@@ -134,9 +134,10 @@ def _widest(config: TuneConfig, model: CausalLM) -> int:
 
 def _compile(config: TuneConfig, model: CausalLM, prompt: list[int]) -> None:
     """Decode a little, so that compiling is not inside the time; one row is a graph of its own."""
+    widest = _widest(config, model)
+    most = min(widest + 1, model.context_tokens - len(prompt))  # a draft fits into its budget
     for num_rows in {1, config.batch_size}:
-        for decoder in calibrating(_widest(config, model)):
-            most = min(8, model.context_tokens - len(prompt))
+        for decoder in calibrating(widest):
             prompts = [prompt] * num_rows
             decode_all(model, prompts, decoder, max_new_tokens=most, batch_size=num_rows)
 
