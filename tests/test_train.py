@@ -322,7 +322,7 @@ def test_weights_are_rounded_once_when_they_are_written(toy, packed, tmp_path, s
     assert {one.dtype for one in whole.values()} == {torch.float32}
     found = load_model(str(tmp_path / "half"), dtype="bfloat16", probed=False)
     assert found.dtype == torch.bfloat16
-    with pytest.raises(ConfigError, match="--save-dtype is bfloat16, but adapters.*--merge"):
+    with pytest.raises(ConfigError, match=r"--save-dtype is bfloat16, but adapters.*--merge"):
         train_config("-", "-", save_dtype="bfloat16", lora_rank=2)
 
 

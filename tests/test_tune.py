@@ -5,7 +5,6 @@ import json
 import logging
 import random
 import shutil
-import time
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path

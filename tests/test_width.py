@@ -1,5 +1,6 @@
 """Automatic width: it finds the fastest, and never changes what is decoded."""
 
+import math
 import random
 
 import pytest
@@ -17,11 +18,12 @@ COSTS = {
 }
 
 
-def simulate(num_rows, cost, right, num_forwards=4000, seed=0, fixed=None):
+def simulate(num_rows, cost, right, num_forwards=4000, seed=0, fixed=None, drift=0.0):
     """Decode with guesses that are right with a probability; tokens per second of the second half,
-    when the width has had time to settle."""
+    when the width has had time to settle. The machine's speed may drift, over some 20 forwards;
+    what that costs is not counted."""
     rng = random.Random(seed)
-    width = AutoWidth(15)
+    width, pace = AutoWidth(15), 0.0
     tokens = seconds = 0.0
     for number in range(num_forwards):
         limit = width.limit(num_rows) if fixed is None else fixed
@@ -33,7 +35,8 @@ def simulate(num_rows, cost, right, num_forwards=4000, seed=0, fixed=None):
                     break
                 settled += 1
         took = cost(num_rows * (limit + 1)) * rng.uniform(0.9, 1.1)
-        width.observe(num_rows, limit, settled, took)
+        pace = 0.95 * pace + 0.31 * drift * rng.gauss(0, 1)
+        width.observe(num_rows, limit, settled, took * math.exp(pace))
         if number >= num_forwards // 2:
             tokens, seconds = tokens + settled, seconds + took
     return tokens / seconds
@@ -57,6 +60,18 @@ def test_once_guesses_do_not_pay_it_hardly_looks(num_rows):
     cost = COSTS["by the token"]
     plain = simulate(num_rows, cost, 0.3, 3000, fixed=0)
     assert simulate(num_rows, cost, 0.3, 3000) > 0.99 * plain
+
+
+@pytest.mark.parametrize("part", [0.9, 0.96])
+def test_on_a_machine_whose_speed_drifts_it_does_not_wander(part):
+    """Guesses nearly pay, at any width; the drift is larger than what they cost."""
+
+    def cost(tokens):
+        settled = sum(0.85**place for place in range(tokens // 64))
+        return settled if tokens == 64 else settled / part
+
+    found = [simulate(64, cost, 0.85, 3000, seed=seed, drift=0.1) for seed in range(4)]
+    assert sum(found) / 4 > 0.985 * 64
 
 
 def test_it_notices_when_guesses_begin_to_pay():

@@ -15,6 +15,8 @@ _MOST_PATIENCE = 8  # ... at most so many times as long, where look after look w
 _HOPELESS = 0.8  # a look that finds less than this part of home's rate ends at once ...
 _GLIMPSE = _SETTLING + 2  # ... after so many forwards
 _MARGIN = 1.03  # a width that seems faster by less is left alone: measuring has its noise
+_CLEAR = 1.15  # what seems so many times as fast is moved to at once; else it takes two looks
+_LOOKS = 4  # that are remembered
 _EVIDENCE = 64  # rows x forwards that tell what a width settles
 _START_TOKENS = 64  # a forward of so few tokens, all rows together, is likely to be cheap
 
@@ -55,11 +57,16 @@ class _Mean:
 
 @dataclass
 class _Rows:
-    """What is known for one number of rows, up to a factor of two."""
+    """What is known for one number of rows, up to a factor of two.
+
+    A shared machine is faster in one minute than in another. So a look is compared with the stay
+    at home right before it, and what is kept is how the two compare.
+    """
 
     home: int  # place of the limit that is fastest as far as known
     place: int  # of the current limit: home, or a neighbour that is looked at
-    seconds: dict[int, _Mean] = field(default_factory=dict)  # place -> per forward
+    costs: dict[int, _Mean] = field(default_factory=dict)  # place -> of a forward, in one unit
+    home_seconds: float = 0.0  # per forward, in the last stay at home
     looked: dict[int, int] = field(default_factory=dict)  # place -> the decision that ended a stay
     patience: dict[int, int] = field(default_factory=dict)  # place -> times _LOOK_AGAIN to wait
     stay: _Mean = field(default_factory=lambda: _Mean(_PERIOD))  # seconds since the last decision
@@ -98,7 +105,6 @@ class AutoWidth:
         if known.num_forwards > _SETTLING:
             gain = self.gains.setdefault(place, _Mean(256))
             gain.add(num_tokens / num_rows, num_rows)
-            known.seconds.setdefault(place, _Mean(32)).add(seconds)
             known.stay.add(seconds)
         is_hopeless = known.num_forwards == _GLIMPSE and self._is_hopeless(known)
         if known.num_forwards == _PERIOD or is_hopeless:
@@ -106,7 +112,7 @@ class AutoWidth:
             longer = min(2 * known.patience.get(place, 1), _MOST_PATIENCE)
             known.patience[place] = longer if is_hopeless else 1
             known.num_decisions += 1
-            known.place = self._next(known)
+            known.place = self._next(known) if self._stays(known) else known.home
             known.num_forwards = _SETTLING if known.place == place else 0
             known.stay = _Mean(_PERIOD)
 
@@ -126,30 +132,54 @@ class AutoWidth:
         fits = [i for i, n in enumerate(self.limits) if num_rows * (n + 1) <= _START_TOKENS]
         return max(fits, default=0)
 
+    def _stays(self, known: _Rows) -> bool:
+        """Take in what a stay showed; move home, or go back there, behind a look.
+
+        Returns:
+            Whether the stay was at home.
+        """
+        place, home, seconds = known.place, known.home, known.stay.value
+        if place == home:
+            known.home_seconds = seconds
+            known.costs.setdefault(home, _Mean(_LOOKS, 1.0, seconds))
+            return True
+        cost = known.costs[home].value * seconds / known.home_seconds
+        now = self.gains[place].value / cost / self._rate(known, home)
+        if now > _CLEAR:  # whatever it was before
+            known.costs[place] = _Mean(_LOOKS, _LOOKS, cost)
+        else:
+            known.costs.setdefault(place, _Mean(_LOOKS)).add(cost)
+        if known.costs[place].weight > 1 and self._seems_faster(known, place):
+            known.home, known.home_seconds = place, seconds
+        return False
+
     def _next(self, known: _Rows) -> int:
-        """Move home to where it is faster; then stay there, or look at what is not known."""
+        """From home, look at what seems faster, or at what is not known; else stay."""
         around = {0, max(known.home - 1, 0), min(known.home + 1, len(self.limits) - 1)}
         around = sorted(around - {known.home})
-        rates = {p: self._rate(known, p) for p in around if p in known.seconds}
-        best = max(rates, key=rates.__getitem__, default=known.home)
-        margin = _MARGIN if best > 0 else 1.0
-        if best != known.home and rates[best] > margin * self._rate(known, known.home):
-            known.home = best
-            return best
+        faster = [p for p in around if p in known.costs and self._seems_faster(known, p)]
+        if faster:
+            return max(faster, key=lambda p: self._rate(known, p))
         for place in around:
             wait = _LOOK_AGAIN * known.patience.get(place, 1)
+            if place in known.costs and self._rate(known, place) > self._rate(known, known.home):
+                wait = _LOOK_AGAIN // 8  # it may be faster after all
             if place not in known.looked or known.num_decisions - known.looked[place] >= wait:
                 return place
         return known.home
+
+    def _seems_faster(self, known: _Rows, place: int) -> bool:
+        margin = _MARGIN if place > 0 else 1.0
+        return self._rate(known, place) > margin * self._rate(known, known.home)
 
     def _is_hopeless(self, known: _Rows) -> bool:
         """Whether a look has seen enough: where every guess is paid for, even looking is dear."""
         gain = self.gains[known.place]
         if known.place == known.home or gain.weight < _EVIDENCE:
             return False
-        rate = gain.value / known.stay.value
-        return rate < _HOPELESS * self._rate(known, known.home)
+        home_rate = self.gains[known.home].value / known.home_seconds
+        return gain.value / known.stay.value < _HOPELESS * home_rate
 
     def _rate(self, known: _Rows, place: int) -> float:
-        """Give tokens per row and second."""
-        return self.gains[place].value / known.seconds[place].value
+        """Give tokens per row and unit of cost."""
+        return self.gains[place].value / known.costs[place].value
