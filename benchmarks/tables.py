@@ -754,29 +754,16 @@ def miniature_decoding(
 
 
 def miniature_training() -> str:
-    """What the paper says about training, and what we find on TinyStories and the tiny pair."""
-    return _trainings("ablation_seeds", "TinyStories 260K", "mask-and-schedule-over-three-seeds")
-
-
-def miniature_tiny_training() -> str:
-    """The same on the tiny pair, and what a second round brings."""
-    second = [paper.second_round_claim(read)]
-    anchor = "mask-and-schedule-on-the-tiny-pair"
-    more = "; the second round: the bundled pair's records"
-    return _trainings("ablation_tiny_seeds", "tiny-base", anchor, second, more)
-
-
-def _trainings(
-    name: str, model: str, anchor: str, claims: Sequence[paper.Claim] = (), more: str = ""
-) -> str:
-    result = read(name)
-    table = paper.claims_table([*paper.training_claims(result), *claims])
+    """What the paper says about training, and what we find."""
+    result = read("ablation_seeds")
+    claims = [*paper.training_claims(result), paper.second_round_claim(read)]
     used = result["settings"]
     note = (
-        f"{model}, {used['max_steps']} steps, {used['seeds']} seeds ([the trainings]"
-        f"(experiments.md#2026-11-22--{anchor})){more}."
+        f"TinyStories 260K, {used['max_steps']} steps, {used['seeds']} seeds ([the trainings]"
+        "(experiments.md#2026-11-22--mask-and-schedule-over-three-seeds)); the second round: the "
+        "bundled pair's records."
     )
-    return _miniature(table, name, note)
+    return _miniature(paper.claims_table(claims), "ablation_seeds", note)
 
 
 def miniature_speed() -> str:
@@ -838,7 +825,6 @@ TABLES: dict[str, Callable[[], str]] = {
         scoring,
         miniature_decoding,
         miniature_training,
-        miniature_tiny_training,
         miniature_speed,
         miniature_sizes,
         miniature_settings,
@@ -861,7 +847,6 @@ TABLES["miniature_stories_decoding"] = lambda: miniature_decoding(
 )
 TABLES["miniature_stories_sizes"] = lambda: miniature_sizes(*_FORCED_STORIES)
 TABLES["miniature_stories_settings"] = lambda: miniature_settings(*_FORCED_STORIES)
-TABLES["ablation_tiny_seeds"] = lambda: ablation("ablation_tiny_seeds")
 TABLES["ablation_seeds"] = lambda: ablation("ablation_seeds")
 
 

@@ -27,6 +27,8 @@ class Noise:
 
     def draw(self, text: Sequence[int], num_tokens: int) -> list[int]:
         """Draw `num_tokens` ids, with replacement; `text` is the row's ids so far, not empty."""
+        if num_tokens == 0:
+            return []
         self.num_drawn += num_tokens
         if self.source == "text":
             return self.random.choices(text, k=num_tokens)
