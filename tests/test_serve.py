@@ -262,6 +262,20 @@ def test_logprobs_bias_and_echo(model, url):
     assert banned != expected.text
 
 
+def test_a_part_of_a_character_has_no_bytes_of_a_whole_one(client, model):
+    part = next(i for i in range(model.vocab_tokens) if "\ufffd" in model.tokenizer.decode([i]))
+    whole = model.tokenizer.encode("é 7")[-1]
+    for token, found in ((part, None), (whole, list(model.tokenizer.decode([whole]).encode()))):
+        reply = client.chat.completions.create(
+            model="tiny-forced",
+            messages=[{"role": "user", "content": "2 + 3"}],
+            max_tokens=1,
+            logprobs=True,
+            logit_bias={str(token): 100},
+        )
+        assert [one.bytes for one in reply.choices[0].logprobs.content] == [found]
+
+
 def test_what_a_reply_says_can_be_sent_back(client, url):
     """Also its nulls, as `messages.append(reply.choices[0].message)` does."""
     messages = [{"role": "user", "content": "What is 2 + 3?"}]
@@ -351,6 +365,31 @@ def test_a_page_from_elsewhere_that_is_named_like_this_server_may_not_ask(model)
         ("", 403),
     ):
         assert client.get("/v1/models", headers={"Host": host}).status_code == status, host
+
+
+def test_a_page_that_may_ask_can_read_why_it_was_refused(model):
+    """A browser hides replies without these headers, errors too."""
+    config = ServeConfig(model="tiny-forced", tuning="none", max_tokens=200)
+    service = serve.make_service(config, serve.make_engine(config, model))
+    origin = "https://app.example"
+    app = make_app(
+        service, api_key="secret", max_body_bytes=1000, allow_origin=f"{origin}, http://b"
+    )
+    client, key = TestClient(app), {"Authorization": "Bearer secret"}
+    for asking, allowed in ((origin, origin), ("http://b", "http://b"), ("http://c", None)):
+        ours = {"Origin": asking}
+        for reply, status in (
+            (client.get("/v1/models", headers=ours), 401),
+            (client.get("/v1/models", headers=ours | key), 200),
+            (client.get("/v1/models/other", headers=ours | key), 404),
+            (client.post("/v1/completions", content=b"x" * 2000, headers=ours | key), 413),
+        ):
+            assert reply.status_code == status
+            assert reply.headers.get("access-control-allow-origin") == allowed
+        before = ours | {"Access-Control-Request-Method": "POST"}
+        reply = client.options("/v1/completions", headers=before)
+        assert reply.status_code == (200 if allowed else 400)
+        assert reply.headers.get("access-control-allow-origin") == allowed
 
 
 @pytest.mark.parametrize(

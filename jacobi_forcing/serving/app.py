@@ -55,18 +55,18 @@ def make_app(
     )
     _add_routes(app, service)
     _add_errors(app)
-    origins = [origin.strip() for origin in allow_origin.split(",") if origin.strip()]
-    if origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]
-        )
-    return Guard(
+    guarded = Guard(
         app,
         api_key=api_key,
         max_body_bytes=max_body_bytes,
         hosts=hosts,
         count=lambda status: service.metrics.requests.labels(status).inc(),
     )
+    origins = [origin.strip() for origin in allow_origin.split(",") if origin.strip()]
+    if not origins:
+        return guarded
+    # Around the guard: a page has to be able to read that its key was refused.
+    return CORSMiddleware(guarded, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
 
 
 _ERRORS: dict[int | str, dict[str, Any]] = {

@@ -122,7 +122,9 @@ class Choice:
 
     def _scored(self, token: int, logprob: float) -> dict[str, Any]:
         text = self._text(token)
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+        # Of a token that is a part of a character the text says nothing, and then null is allowed.
+        found = None if "\ufffd" in text else list(text.encode())
+        return {"token": text, "logprob": logprob, "bytes": found}
 
     def _told(self, event: Forward) -> dict[str, Any]:
         """Tell a forward as texts of tokens."""
