@@ -99,7 +99,7 @@ async def stream(
 class Wire:
     """A connection that asks and reads, and no more: what is timed is the server, not its client.
 
-    A client library takes as long over an answer of a small model as the server does.
+    Beside a model this small, what a client library takes would count as the server's.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):

@@ -112,7 +112,13 @@ class AutoWidth:
             longer = min(2 * known.patience.get(place, 1), _MOST_PATIENCE)
             known.patience[place] = longer if is_hopeless else 1
             known.num_decisions += 1
-            known.place = self._next(known) if self._stays(known) else known.home
+            if place == known.home:
+                known.home_seconds = known.stay.value
+                known.costs.setdefault(place, _Mean(_LOOKS, 1.0, known.stay.value))
+                known.place = self._next(known)
+            else:
+                self._judge_look(known)
+                known.place = known.home
             known.num_forwards = _SETTLING if known.place == place else 0
             known.stay = _Mean(_PERIOD)
 
@@ -132,17 +138,9 @@ class AutoWidth:
         fits = [i for i, n in enumerate(self.limits) if num_rows * (n + 1) <= _START_TOKENS]
         return max(fits, default=0)
 
-    def _stays(self, known: _Rows) -> bool:
-        """Take in what a stay showed; move home, or go back there, behind a look.
-
-        Returns:
-            Whether the stay was at home.
-        """
+    def _judge_look(self, known: _Rows) -> None:
+        """Compare a look with home, and move home to where it was if that is faster."""
         place, home, seconds = known.place, known.home, known.stay.value
-        if place == home:
-            known.home_seconds = seconds
-            known.costs.setdefault(home, _Mean(_LOOKS, 1.0, seconds))
-            return True
         cost = known.costs[home].value * seconds / known.home_seconds
         now = self.gains[place].value / cost / self._rate(known, home)
         if now > _CLEAR:  # whatever it was before
@@ -151,7 +149,6 @@ class AutoWidth:
             known.costs.setdefault(place, _Mean(_LOOKS)).add(cost)
         if known.costs[place].weight > 1 and self._seems_faster(known, place):
             known.home, known.home_seconds = place, seconds
-        return False
 
     def _next(self, known: _Rows) -> int:
         """From home, look at what seems faster, or at what is not known; else stay."""
