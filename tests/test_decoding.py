@@ -208,6 +208,35 @@ def tree_logits(model, texts, drafts):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_mask_cut_out_of_a_large_one_is_the_one_made_anew(family, monkeypatch):
+    """A row alone, chain or tree, gets the same logits with either, at every length."""
+    model = toy_model(family)
+    rng = random.Random(8)
+    text = [rng.randrange(2, VOCAB) for _ in range(90)]
+    trunk = chain(text[40:45])
+    tree = grow(
+        chain(text[40:45]), [[9, 8, 7], [9, 3]], max_depth=9, max_branches=2, max_branch_tokens=9
+    )
+    cases = [(start, text[start : start + num], None) for start in (0, 3, 31) for num in (1, 9, 59)]
+    for draft in (trunk, tree):
+        row = Row(None, None, None, None, text[:40], text[38:40], draft)
+        cases.append((38, row.pending + draft.tokens, row.branches))
+    found = []
+    for is_cut in (True, False):
+        if not is_cut:
+            monkeypatch.setattr(RaggedForward, "_can_cut", lambda *_: False)
+        forward = RaggedForward(model, 3, 95)
+        forward.logits(1, [text], 1)
+        for start, ids, branches in cases:
+            forward.lengths[1] = start
+            found.append(forward.logits(1, [ids], len(ids), [branches]))
+    half = len(cases)
+    assert any(branches is not None for _, _, branches in cases)
+    for one, other in zip(found[:half], found[half:], strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_branches_win_and_their_entries_move_into_place(family):
     """An oracle puts the right tokens on a branch beside a wrong trunk, and they all count."""
     model = dataclasses.replace(toy_model(family), eos_ids=frozenset({VOCAB - 1}))

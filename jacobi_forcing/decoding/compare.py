@@ -13,6 +13,7 @@ from jacobi_forcing.decoding.loop import DecodingLoop
 from jacobi_forcing.decoding.request import Request
 from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.inference import inferring
 
 AUTOREGRESSIVE = DecoderConfig(strategy="autoregressive")
 
@@ -116,6 +117,7 @@ def take_turns(
         branch_tokens=max(map(branch_tokens, decoders)),
     )
 
+    @inferring
     def run(decoder: DecoderConfig, group: range) -> list[Run]:
         found = {i: Run() for i in group}
         start = time.perf_counter()

@@ -128,12 +128,16 @@ def settle(draft: Draft, choices: Sequence[int]) -> Settled:
         draft: N nodes.
         choices: N + 1 ids: the model's choice behind the committed text, then behind each node.
     """
-    branches = _branch_nodes(draft)
-    path: list[int] = []
-    node: int | None = ROOT
-    while (node := _child(draft, branches, node, choices[node + 1])) is not None:
-        path.append(node)
-    last = path[-1] if path else ROOT
+    num_right = 0  # on the trunk, where the way begins
+    while num_right < draft.num_trunk and draft.tokens[num_right] == choices[num_right]:
+        num_right += 1
+    path = list(range(num_right))
+    last = num_right - 1
+    if draft.num_branch_tokens:
+        branches = _branch_nodes(draft)
+        while (node := branches.get((last, choices[last + 1]))) is not None:
+            path.append(node)
+            last = node
     rest = _first_descendants(draft, last) if last >= draft.num_trunk else []
     tail = [choices[node + 1] for node in rest]
     tail += choices[len(path) + 1 + len(rest) : draft.num_trunk + 1]

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from jacobi_forcing.config import DecoderConfig, check
@@ -24,6 +23,7 @@ from jacobi_forcing.decoding.strategies import Strategy
 from jacobi_forcing.decoding.width import FullWidth, Width
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import CausalLM, make_forward
+from jacobi_forcing.models.inference import inferring
 from jacobi_forcing.models.prefixes import PrefixStore
 
 Event = Forward | Finished
@@ -178,6 +178,7 @@ class DecodingLoop:
             if row.request.index == index:
                 row.end = row.end or "cancelled"
 
+    @inferring
     def step(self) -> list[Event]:
         """Run one forward for every row; give what it settled.
 
@@ -196,13 +197,32 @@ class DecodingLoop:
         return events
 
     def _step(self, events: list[Event]) -> None:
-        events += [_finished(row) for row in self._active + self._arrived if row.end]
-        self._arrived = [row for row in self._arrived if not row.end]
+        if any(row.end for row in self._active + self._arrived):
+            events += [_finished(row) for row in self._active + self._arrived if row.end]
+            self._arrived = [row for row in self._arrived if not row.end]
         if self._overlap is not None:
             events += self._overlapped_step(self._overlap)
             return
         self._compact()
-        # Arrivals are prefilled apart: beside them, running rows would be padded to their width.
+        num_running = len(self._active)
+        if self._arrived:
+            self._let_join(events)
+        for place, row in enumerate(self._active[:num_running]):
+            while len(row.pending) > self.prefill_tokens:  # its text had to be given up
+                self._read(row, place)
+        if num_running:
+            limit = self.width.limit(num_running)
+            start = time.perf_counter()
+            settled = list(self._forward(0, self._active[:num_running], limit))
+            num_tokens = sum(len(event.accepted) for event in settled if isinstance(event, Forward))
+            self.width.observe(num_running, limit, num_tokens, time.perf_counter() - start)
+            events += settled
+        # ALiBi's masks are read in Python, which waits for the device.
+        if self.overlaps and not self.forward.mask.is_taught:
+            self._begin_overlap()
+
+    def _let_join(self, events: list[Event]) -> None:
+        """Prefill the arrivals; apart, because beside them running rows would be padded."""
         num_running = len(self._active)
         self._read_piece()
         if arrived := self._place_arrivals(num_running):
@@ -217,26 +237,13 @@ class DecodingLoop:
                 raise
             self._active += arrived
             self._arrived = [row for row in self._arrived if row not in arrived]
-        for place, row in enumerate(self._active[:num_running]):
-            while len(row.pending) > self.prefill_tokens:  # its text had to be given up
-                self._read(row, place)
-        if num_running:
-            limit = self.width.limit(num_running)
-            start = time.perf_counter()
-            settled = list(self._forward(0, self._active[:num_running], limit))
-            num_tokens = sum(len(event.accepted) for event in settled if isinstance(event, Forward))
-            self.width.observe(num_running, limit, num_tokens, time.perf_counter() - start)
-            events += settled
-        self._begin_overlap()
 
     def _begin_overlap(self) -> None:
         """Launch a forward for the next step to read, where the same rows go on."""
         rows = self._active
         same = rows == self._stayed and not any(row.end for row in rows)
         self._stayed = list(rows)
-        # ALiBi's masks are read in Python, which waits for the device.
-        can = self.overlaps and not self.forward.mask.is_taught
-        kind = common_kind(rows) if can and same and not self._arrived else None
+        kind = common_kind(rows) if same and not self._arrived else None
         if kind is not None:
             overlap = Overlap(self.forward, rows, kind)
             overlap.launch(self.width.limit(len(rows)))
@@ -368,7 +375,6 @@ class DecodingLoop:
             self.forward.keep(first_row + number, num_pending + num_in_place, rest)
             yield from events
 
-    @torch.inference_mode()
     def _choose(self, rows: list[Row], logits: Tensor) -> list[list[int]]:
         """Choose behind every row's committed text and behind each node of its draft.
 
@@ -379,14 +385,16 @@ class DecodingLoop:
         Returns:
             Per row, 1 + nodes ids.
         """
-        choices = likeliest(logits)
+        # The step's only wait for the device.
         if any(row.sampler is not None for row in rows):
-            self._draw(rows, logits, choices)
-        every = choices.tolist()  # the step's only wait for the device
+            every = self._draw(rows, logits).tolist()
+        else:
+            every = likeliest(logits).tolist()
         return [one[-len(row.draft.tokens) - 1 :] for row, one in zip(rows, every, strict=True)]
 
-    def _draw(self, rows: list[Row], logits: Tensor, choices: Tensor) -> None:
-        """Put into [B, Q] choices what the rows that have a sampler choose instead."""
+    def _draw(self, rows: list[Row], logits: Tensor) -> Tensor:
+        """Give [B, Q] choices: drawn where a row has a sampler, the likeliest where it has none."""
+        choices = likeliest(logits)
         asked = {
             number: Asked(
                 row.sampler, logits[number, -len(row.draft.tokens) - 1 :], row.ids, row.draft
@@ -404,6 +412,7 @@ class DecodingLoop:
             raise
         for number, found in zip(asked, drawn, strict=True):
             choices[number, -len(found) :] = found
+        return choices
 
     def _settle(
         self, rows: list[Row], chosen: list[list[int]]
@@ -442,8 +451,8 @@ class DecodingLoop:
         """Make what a forward settled part of the row; `scores` are fields of its event."""
         path, accepted, tail = settled
         count, reason = end
-        # A guess must be a token: some choices behind wrong ones may be NOTHING.
-        accepted, tail = ([max(token, 0) for token in ids] for ids in (accepted, tail))
+        if row.sampler is not None:  # a guess must be a token: behind wrong ones may be NOTHING
+            accepted, tail = ([max(token, 0) for token in ids] for ids in (accepted, tail))
         row.strategy.observe(accepted, tail)  # others' code perhaps: first, and then nothing raises
         row.end = row.end or reason
         # What follows an end is no part of the answer; as choices, it still is a tail.
@@ -482,7 +491,6 @@ def _finished(row: Row) -> Finished:
     return Finished(row.request.index, row.answer, row.end, row.num_forwards)
 
 
-@torch.inference_mode()
 def _logprobs(logits: Tensor, row: Row, settled: Settled, end: tuple[int, str]) -> dict[str, Any]:
     """Give log p(token), in nats, of the accepted tokens under the model's own [Q, V] logits.
 

@@ -13,6 +13,7 @@ from jacobi_forcing.decoding.request import Request
 from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
 from jacobi_forcing.decoding.width import Width
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.inference import inferring
 
 _MOST_LOGITS = 1 << 28  # at a time, of a likelihood: 1 GiB in float32, three times that in all
 
@@ -49,6 +50,7 @@ class Decoded(NamedTuple):
         return math.sqrt(sum(one * one for one in off)) / sum(self.num_forwards)
 
 
+@inferring
 def decode_all(
     model: CausalLM,
     prompts: Sequence[Sequence[int]],
@@ -93,7 +95,7 @@ def decode_all(
     )
 
 
-@torch.inference_mode()
+@inferring
 def negative_log_likelihood(
     model: CausalLM,
     prompts: Sequence[Sequence[int]],

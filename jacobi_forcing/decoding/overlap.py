@@ -36,6 +36,7 @@ from jacobi_forcing.decoding.gumbel import as_long, likeliest
 from jacobi_forcing.decoding.request import Row
 from jacobi_forcing.decoding.sampling import LOGITS_AT_ONCE, Law, draw_alike
 from jacobi_forcing.models import RaggedForward
+from jacobi_forcing.models.inference import inferring
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Overlap:
         kind: Theirs.
     """
 
-    @torch.inference_mode()  # as in `launch`: tensors of another mode are compiled for again
+    @inferring  # as `launch`: tensors of another mode are compiled for again
     def __init__(self, forward: RaggedForward, rows: Sequence[Row], kind: Kind):
         self.forward = forward
         self.rows = list(rows)
@@ -128,7 +129,7 @@ class Overlap:
         most = self.state.uniforms.shape[1] - ahead
         return all(noise.num_drawn - before <= most for noise, before in self._noise)
 
-    @torch.inference_mode()
+    @inferring
     def launch(self, limit: int) -> Ticket:
         """Begin the forward behind the latest one, with at most `limit` guesses per row."""
         # Of a forward that nobody has read yet, the host knows the most that it can settle.
@@ -202,7 +203,7 @@ class Overlap:
                 choices[numbers] = drawn.view(len(numbers), -1)
         return choices
 
-    @torch.inference_mode()
+    @inferring
     def leave(self) -> None:
         """Bring the cache into the order that the host expects; every forward has been read."""
         self._settle()

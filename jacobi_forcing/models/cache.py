@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from jacobi_forcing.models.inference import inferring
+
 
 class SlotCache(Cache):
     """Keys and values of R token sequences, one slot per token, each row at its own length.
@@ -84,7 +86,7 @@ class SlotCache(Cache):
         _, heads, _, dim = states.shape
         return states.new_zeros(self.num_rows, heads, self.num_slots + 1, dim)
 
-    @torch.inference_mode()
+    @inferring
     def clear(self) -> None:
         """Make it as if nothing had been written, at the same addresses.
 
@@ -94,17 +96,20 @@ class SlotCache(Cache):
             for stored in layers.values():
                 stored.zero_()
 
-    @torch.inference_mode()
+    @inferring
     def move_slots(self, row: int, sources: Sequence[int], target: int) -> None:
         """Copy one row's `sources`, in order, to the slots from `target` on.
 
         Keys carry their position, not their slot, so a token may lie anywhere until it is kept.
         """
+        end, places = target + len(sources), None
         for layers in (self.keys, self.values):
             for stored in layers.values():
-                stored[row, :, target : target + len(sources)] = stored[row][:, list(sources)]
+                if places is None:
+                    places = torch.tensor(sources, dtype=torch.long, device=stored.device)
+                stored[row, :, target:end] = stored[row].index_select(1, places)
 
-    @torch.inference_mode()
+    @inferring
     def move_row(self, source: int, target: int) -> None:
         """Copy one row over another, so that the rows in use stay next to each other."""
         if source == target:

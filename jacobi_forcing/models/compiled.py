@@ -183,6 +183,9 @@ class CompiledForward(RaggedForward):
             weakref.finalize(self, self.step.return_cache, self.cache).atexit = False
         self._stored: tuple[list[Tensor], list[Tensor]] | None = None
 
+    def _can_cut(self, *_) -> bool:
+        return False  # what is compiled makes its masks itself
+
     def run(
         self,
         first_row: int,

@@ -5,6 +5,7 @@ V = vocabulary.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from jacobi_forcing.models.cache import SlotCache
 from jacobi_forcing.models.causal_lm import CausalLM
-from jacobi_forcing.models.masks import MaskBuilder
+from jacobi_forcing.models.inference import inferring
+from jacobi_forcing.models.masks import ChainMasks, MaskBuilder
 
 
 class Branches(NamedTuple):
@@ -40,7 +42,7 @@ class RaggedForward:
         with torch.inference_mode():  # as all that `logits` makes: of two modes, two are compiled
             self._slot_numbers = torch.arange(num_slots + 1, device=self.device)
 
-    @torch.inference_mode()
+    @inferring
     def logits(
         self,
         first_row: int,
@@ -61,13 +63,15 @@ class RaggedForward:
         Returns:
             [B, num_outputs, V] logits; those of padding are meaningless.
         """
+        if len(inputs) == 1 and self._can_cut(inputs[0], tree := branches[0] if branches else None):
+            return self._single(first_row, inputs[0], num_outputs, tree)
         starts = self.lengths[first_row : first_row + len(inputs)]
         num_visible = max(n + len(ids) for n, ids in zip(starts, inputs, strict=True))
+        trees = [(row, tree) for row, tree in enumerate(branches or ()) if tree is not None]
         # Parts of a vector, and not of a table: laid out in memory as if they were made anew, so
         # that what is compiled for the ones takes the others.
         keys = self._slot_numbers[:num_visible][None]  # their positions
-        trees = [(row, tree) for row, tree in enumerate(branches or ()) if tree is not None]
-        if len(inputs) == 1 and not trees:  # one chain, by far the commonest: nothing to lay out
+        if len(inputs) == 1 and not trees:  # one chain: nothing to lay out
             ids = torch.tensor(inputs, device=self.device)
             places = positions = slots = self._slot_numbers[starts[0] : num_visible][None]
         else:
@@ -79,9 +83,42 @@ class RaggedForward:
                 first, num = starts[row] + tree.first, len(tree.positions)
                 keys[row, first : first + num] = positions[row, -num:]
         for row, tree in trees:
-            _branch(tree, starts[row], visible[row])
+            own = slice(starts[row], starts[row] + len(inputs[row]))
+            _branch(tree, visible[row, :, own], False)
         self.cache.place(first_row, slots, num_visible, starts[0] if len(starts) == 1 else None)
         return self.run(first_row, ids, positions, visible, keys, num_outputs)
+
+    @cached_property
+    def _chain_masks(self) -> ChainMasks:
+        return ChainMasks(self.mask, self.cache.num_slots)
+
+    def _can_cut(self, tokens: Sequence[int], tree: Branches | None) -> bool:
+        """Say whether a single row's mask can be part of a large one.
+
+        Only on a CPU: a GPU's kernels want masks that begin at an aligned address.
+        """
+        is_known = self.mask.is_shared or not (tree or self.mask.is_taught)
+        return is_known and len(tokens) <= ChainMasks.most_tokens and self._slot_numbers.is_cpu
+
+    def _single(
+        self,
+        first_row: int,
+        tokens: Sequence[int],
+        num_outputs: int,
+        tree: Branches | None,
+    ) -> Tensor:
+        """Do for one short row what `logits` does, with few operations between two forwards."""
+        start = self.lengths[first_row]
+        end = start + len(tokens)
+        slots = positions = self._slot_numbers[start:end][None]
+        mask = self._chain_masks(start, len(tokens))
+        if tree is not None:
+            places = [*range(tree.first), *tree.positions]
+            positions = torch.tensor([[start + place for place in places]])
+            mask = mask.clone()
+            _branch(tree, mask[0, 0, :, start:], self.mask.hidden)
+        self.cache.place(first_row, slots, end, start)
+        return self._call(torch.tensor([tokens]), positions, mask, num_outputs)
 
     def _table(
         self,
@@ -104,7 +141,7 @@ class RaggedForward:
             positions[row, width - len(tree.positions) :] = np.add(tree.positions, starts[row])
         return torch.from_numpy(table).to(self.device).unbind()
 
-    @torch.inference_mode()
+    @inferring
     def logits_at(
         self, ids: Tensor, positions: Tensor, slots: Tensor, visible: Tensor, key_positions: Tensor
     ) -> Tensor:
@@ -142,10 +179,15 @@ class RaggedForward:
             key_positions: [B or 1, K] long, of the slots.
             num_outputs: As for `logits`.
         """
+        return self._call(ids, positions, self.mask(visible, positions, key_positions), num_outputs)
+
+    def _call(
+        self, ids: Tensor, positions: Tensor, mask: Tensor | dict[str, Tensor], num_outputs: int
+    ) -> Tensor:
         return self.model.logits(
             input_ids=ids,
             position_ids=positions,
-            attention_mask=self.mask(visible, positions, key_positions),
+            attention_mask=mask,
             past_key_values=self.cache,
             use_cache=True,
             num_outputs=num_outputs,
@@ -165,16 +207,17 @@ class RaggedForward:
         self.lengths[row] = start + num_chain + len(rest)
 
 
-def _branch(tree: Branches, start: int, visible: Tensor) -> None:
-    """Let a row's last tokens see only what is verified and the way to themselves.
+def _branch(tree: Branches, shown: Tensor, hidden: Tensor | bool) -> None:
+    """Let a row's last tokens see, of its own input, only the way to themselves.
 
     Args:
         tree: The row's branches, T tokens.
-        start: The row's verified tokens.
-        visible: [Q, K] bool, changed in place; the branches see all verified slots already.
+        shown: [Q, N] mask of which of the row's N input tokens are seen, of the last Q; as for a
+            chain before, and changed in place.
+        hidden: What stands in it where a token does not see.
     """
-    # Their slots come last in the row's own input; slots behind them belong to longer rows.
-    seen = np.zeros((len(tree.ways), visible.shape[1] - start), dtype=bool)
-    for token, way in enumerate(tree.ways):
-        seen[token, way] = True
-    visible[-len(tree.ways) :, start:] = torch.from_numpy(seen).to(visible.device)
+    apart = [[True] * shown.shape[1] for _ in tree.ways]
+    for row, way in zip(apart, tree.ways, strict=True):
+        for place in way:
+            row[place] = False
+    shown[-len(tree.ways) :].masked_fill_(torch.tensor(apart, device=shown.device), hidden)

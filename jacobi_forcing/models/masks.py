@@ -24,6 +24,8 @@ class MaskBuilder:
         self.windows = layer_windows(network.config)
         self.is_taught = families.teach(network)
         self.reads_key_positions = self.is_taught or any(self.windows.values())
+        # Whether all layers share one mask, which is made of `visible` alone.
+        self.is_shared = not self.reads_key_positions and len(self.windows) == 1
 
     def __call__(
         self, visible: Tensor, query_position: Tensor, key_position: Tensor
@@ -50,6 +52,38 @@ class MaskBuilder:
         if len(masks) == 1:
             return next(iter(masks.values()))
         return masks
+
+
+class ChainMasks:
+    """The masks of single rows, cut out of a large one instead of made anew.
+
+    A mask depends on distances alone: token i behind n verified ones sees key j as token i behind S
+    of them sees key j + S - n. On a CPU the few operations that make a mask take as long as a layer
+    of a small model.
+
+    Args:
+        build: Makes the large mask; it may not depend on positions themselves (`is_taught`).
+        num_slots: S, the most verified tokens of a row.
+    """
+
+    most_tokens = 64  # that a row brings; the large mask holds so many times S + so many numbers
+
+    def __init__(self, build: MaskBuilder, num_slots: int):
+        self.num_slots = num_slots
+        keys = torch.arange(num_slots + self.most_tokens, device=build.shown.device)[None]
+        tokens = keys[:, num_slots:]
+        self._large = build(keys[:, None, :] <= tokens[:, :, None], tokens, keys)
+
+    def __call__(self, num_verified: int, num_tokens: int) -> Tensor | dict[str, Tensor]:
+        """Give the mask of `num_tokens` in a chain behind verified ones: a view, not to be changed.
+
+        Returns:
+            [1, 1, num_tokens, num_verified + num_tokens], as MaskBuilder would make it.
+        """
+        first, end = self.num_slots - num_verified, self.num_slots + num_tokens
+        if isinstance(self._large, dict):
+            return {name: m[:, :, :num_tokens, first:end] for name, m in self._large.items()}
+        return self._large[:, :, :num_tokens, first:end]
 
 
 def layer_windows(config: PretrainedConfig) -> dict[str, int | None]:

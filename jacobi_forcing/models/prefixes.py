@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from jacobi_forcing.models.cache import SlotCache
+from jacobi_forcing.models.inference import inferring
 
 _FEWEST = 16  # tokens that are worth looking up and copying
 
@@ -63,7 +63,7 @@ class PrefixStore:
         self._kept = [kept for kept in self._kept if kept is not found.kept] + [found.kept]
         return found
 
-    @torch.inference_mode()
+    @inferring
     def load(self, prefix: Prefix, row: int) -> None:
         """Write a beginning into the first slots of a cache row."""
         end = prefix.num_tokens
@@ -71,7 +71,7 @@ class PrefixStore:
         for stored, kept in self._pairs(prefix.kept):
             stored[row, :, :end] = kept[:, :end]
 
-    @torch.inference_mode()
+    @inferring
     def save(self, row: int, ids: Sequence[int]) -> None:
         """Keep a cache row whose first slots hold `ids`, in place of those it begins with."""
         if not _FEWEST <= len(ids) <= self.num_tokens:

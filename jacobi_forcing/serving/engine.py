@@ -21,6 +21,7 @@ from jacobi_forcing.decoding.strategies import branch_tokens, most_guesses
 from jacobi_forcing.decoding.width import AutoWidth, FullWidth, Width
 from jacobi_forcing.errors import JacobiForcingError
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.inference import inferring
 from jacobi_forcing.serving.facts import Facts, facts_of
 
 logger = logging.getLogger(__name__)
@@ -163,6 +164,7 @@ class Engine:
         """Allocate the cache, so that what does not fit is known before there are requests."""
         self.loop.forward.logits(0, [[self.model.pad_id]], 1)
 
+    @inferring
     def warm_up(self) -> None:
         """Let a compiled model compile, which takes a minute that no client should wait for.
 
@@ -197,6 +199,7 @@ class Engine:
         self._is_running = True
         threading.Thread(target=self.run, name="engine", daemon=True).start()
 
+    @inferring
     def run(self, after_step: Callable[[], None] = lambda: None) -> None:
         """Work until `close`, or until there is no going on.
 
