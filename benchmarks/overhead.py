@@ -2,9 +2,9 @@
 
     python benchmarks/overhead.py --model tiny-forced
 
-The model's forward is timed in the same steps, where it is called. On a GPU it ends when its work is queued
-and the rest of the step waits for it: there, look at decode_speed.py instead. The last line printed
-is one JSON object.
+The model's forward is timed in the same steps, where it is called. On a GPU it ends when its work
+is queued and the rest of the step waits for it: there, look at decode_speed.py instead. The last
+line printed is one JSON object.
 """
 
 import argparse
