@@ -4,7 +4,8 @@ r"""A real pretrained model before and after: its speed, and what the original t
         "round 2=forced/round-2/model" --rounds forced/round-1 forced/round-2
 
 Prompts are sampled from the first model, which judges every text by its likelihood; how often a
-text repeats itself is counted. With --rounds, the checkpoints along the way are measured too.
+text repeats itself is counted. With --rounds, the checkpoints along the way are measured too,
+where the recipe's [train] says `keep_checkpoints = true`.
 """
 
 import argparse

@@ -180,7 +180,7 @@ def test_the_large_recipes_fit_what_they_are_for(name, gpus, gpu, parameters, mo
         fast, slow = estimate.seconds["train"]
         assert 600 < fast < slow < 3 * 86400
     assert part.splitlines() == lines
-    assert len(lines) == 8
+    assert len(lines) == 10
 
 
 def test_collecting_is_shared_by_no_more_gpus_than_there_are_shards(recipe, tmp_path):

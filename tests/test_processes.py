@@ -56,7 +56,8 @@ def test_two_processes_train_what_one_does_and_save_it_whole(toy, packed, tmp_pa
     flags = [x for name, v in settings.items() for x in (f"--{name.replace('_', '-')}", v)]
     where = ["--model", toy, "--packed", packed, "--out", tmp_path / "two"]
     start = [TESTS / "sharded_training.py"] if sharded else ["-m", "jacobi_forcing"]
-    command = [*start, "train", *where, *flags, *(["--fsdp"] if sharded else [])]
+    shards = ["--fsdp", "--keep-checkpoints"] if sharded else []
+    command = [*start, "train", *where, *flags, *shards]
     printed = torchrun(*command)
     assert printed.count("before training") == 1
     one, two = (json.loads((tmp_path / n / "run.json").read_text()) for n in ("one", "two"))

@@ -17,6 +17,7 @@ from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import load_model
 from jacobi_forcing.stages import judge, train
 from jacobi_forcing.training import arguments, memory
+from jacobi_forcing.training.adapters import add_adapters
 from jacobi_forcing.training.trainer import JacobiTrainer
 
 
@@ -135,6 +136,38 @@ def test_a_finished_run_is_left_as_it_is(toy, packed, tmp_path, scores, monkeypa
     assert {"model.safetensors", "run.json", "tokenizer.json"} <= after.keys()
 
 
+def test_checkpoints_go_when_a_run_has_finished_and_trackers_files_stay(
+    toy, packed, tmp_path, scores, monkeypatch
+):
+    settings = {"max_steps": 2, "save_steps": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "write_json", killed)  # the record says that it has finished
+        with pytest.raises(KilledError):
+            small_run(toy, packed, tmp_path, **settings)
+    (tmp_path / "steps" / "events").write_text("a tracker's")
+    assert len(list(tmp_path.glob("steps/checkpoint-*"))) == 2
+    small_run(toy, packed, tmp_path, **settings)
+    assert [path.name for path in (tmp_path / "steps").iterdir()] == ["events"]
+    small_run(toy, packed, tmp_path / "alone", **settings)
+    assert not (tmp_path / "alone" / "steps").exists()
+
+
+@pytest.mark.parametrize("more", [{}, {"lora_rank": 4}], ids=["whole", "adapters"])
+def test_a_checkpoint_is_as_large_as_estimated(toy, packed, tmp_path, scores, more):
+    if more:
+        pytest.importorskip("peft")
+    settings = {"max_steps": 1, "save_steps": 1, "keep_checkpoints": True} | more
+    small_run(toy, packed, tmp_path, **settings)
+    folder = tmp_path / "steps" / "checkpoint-1"
+    names = ("model.safetensors", "adapter_model.safetensors", "optimizer.pt")
+    found = sum((folder / name).stat().st_size for name in names if (folder / name).exists())
+    network = load_model(str(toy)).network
+    if more:
+        network = add_adapters(network, train_config(toy, packed, tmp_path, **more))
+    expected = memory.checkpoint_bytes(network)
+    assert expected <= found <= 1.1 * expected + 50_000  # names and shapes beside the numbers
+
+
 def test_a_run_that_was_killed_behind_its_last_step_makes_no_further_one(
     toy, packed, tmp_path, scores, monkeypatch
 ):
@@ -245,7 +278,8 @@ def test_where_no_checkpoint_keeps_the_limit_a_line_says_so(
 
 def test_the_best_checkpoint_is_the_one_with_the_highest_score(toy, packed, tmp_path, scores):
     scores += [9.0, 1.0, 3.0, 2.0, 0.5]  # before training, four times in it
-    out = small_run(toy, packed, tmp_path, eval_steps=3, save_steps=3)
+    steps = {"eval_steps": 3, "save_steps": 3}
+    out = small_run(toy, packed, tmp_path, **steps, keep_checkpoints=True)
     record = json.loads((out / "run.json").read_text())
     assert record["best_checkpoint_step"] == 6
     best = load_file(out / "steps" / "checkpoint-6" / "model.safetensors")

@@ -154,6 +154,9 @@ class TrainConfig(Machine):
     save_steps: int = option(
         0, "steps between checkpoints, a multiple of eval_steps; 0 takes eval_steps, or 500"
     )
+    keep_checkpoints: bool = option(
+        False, "leave them behind when the training has finished, as many as it keeps while it runs"
+    )
     report_to: str = option(
         "", "also log to these, separated by commas: tensorboard, wandb; each must be installed"
     )

@@ -37,6 +37,7 @@ _GIB = 2**30
 _LOOKED_AT = 64  # prompts of a source
 _TRIED = 4  # the shortest of them
 _TRIED_BLOCKS = 3  # of an answer: the third is scheduled to be noisy
+_SAVED_AT_ONCE = 3  # checkpoints: the best, the last and the one that is being written
 _MANY_VISITS = 20  # of a prompt in training: more teach it by heart
 _BYTES_PER_TOKEN = 4  # of text, roughly, where a stand-in for the tokenizer counts bytes
 _SHORTEST_PROMPT = 64  # assumed at least, where a source cannot be read
@@ -367,6 +368,8 @@ def described(found: RoundEstimate) -> list[str]:
         f"{found.rows} sequences of {found.sequence_tokens:,} tokens",
         f"memory of a training process: {memory}; {memory.total / _GIB:.0f} of "
         f"{found.gpu_bytes / _GIB:.0f} GiB: {verdict}",
+        f"disk: {_SAVED_AT_ONCE} checkpoints of {found.checkpoint_bytes / _GIB:.2g} GiB while it "
+        "trains",
         "time: " + ", ".join(f"{name} {_span(*s)}" for name, s in found.seconds.items()),
     ]
 

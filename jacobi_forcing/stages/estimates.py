@@ -18,7 +18,7 @@ from jacobi_forcing.config import CollectConfig, EvaluateConfig, PackConfig, Tra
 from jacobi_forcing.config.hardware import GPUS, USABLE_RATIO, Gpu
 from jacobi_forcing.models.shrink import Architecture, empty_network
 from jacobi_forcing.training.adapters import add_adapters, bare
-from jacobi_forcing.training.memory import Estimate, estimate
+from jacobi_forcing.training.memory import Estimate, checkpoint_bytes, estimate
 
 _MIB = 2**20
 
@@ -75,6 +75,7 @@ class RoundEstimate(NamedTuple):
     """What one round takes."""
 
     memory: Estimate  # of the process that needs most, in training
+    checkpoint_bytes: int  # on disk
     parts: dict[str, int]  # parameters: all, trained
     gpu_bytes: int  # what a GPU has for it
     num_prompts: int  # that are collected
@@ -138,6 +139,7 @@ def estimate_round(
     total = sum(p.numel() for p in network.parameters())
     return RoundEstimate(
         memory=estimate(network, train, longest, gpus),
+        checkpoint_bytes=checkpoint_bytes(network),
         parts={"all": total, "trained": shape.trained},
         gpu_bytes=int(device.memory_mib * _MIB * USABLE_RATIO),
         num_prompts=num_prompts,

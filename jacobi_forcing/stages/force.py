@@ -119,6 +119,6 @@ def _is_done(config: Any, record: Path, *free: str) -> bool:
     """
     if not record.exists():
         return False
-    free = ("device", "threads", "workers", *free)
+    free = ("device", "threads", "workers", "keep_checkpoints", *free)
     refuse_change(record, asdict(config), read_json(record)["settings"], free=free)
     return True

@@ -4,8 +4,9 @@ import copy
 import dataclasses
 import logging
 import math
+import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 # What may change while a run goes on: it decides nothing, or only how it is run.
 _FREE = (
     *("out", "threads", "device", "nan_gradients", "report_to", "merge_adapters", "save_dtype"),
-    *("gradient_checkpointing", "loss_chunk_tokens"),
+    *("gradient_checkpointing", "loss_chunk_tokens", "keep_checkpoints"),
 )
 _SPLIT = ("batch_size", "gradient_accumulation")  # free while their product is the same
 
@@ -47,7 +48,8 @@ def run(config: TrainConfig) -> Path:
     """Train `config.model` on `config.packed`; return `config.out`, a plain Hugging Face directory.
 
     Checkpoints lie in `out/steps` while it runs; a run that was stopped continues from the last,
-    and one that has finished is left as it is. Processes that torchrun or accelerate started train
+    and one that has finished is left as it is, without them: each is several times the model, and
+    nothing would continue from it. Processes that torchrun or accelerate started train
     together; the first one writes.
 
     Raises:
@@ -131,6 +133,11 @@ def _train(
         }
         write_training_page(out / PAGE, record)
         write_json(out / RECORD, record)
+        if not config.keep_checkpoints:
+            for folder in (out / "steps").glob("checkpoint-*"):
+                shutil.rmtree(folder)
+            with suppress(OSError):  # what a tracker wrote beside them stays
+                (out / "steps").rmdir()
     processes.wait_for_everyone()
 
 

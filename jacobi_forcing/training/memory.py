@@ -87,6 +87,16 @@ def estimate(
     return step._replace(tests=max(0, most - step.total))
 
 
+def checkpoint_bytes(network: nn.Module) -> int:
+    """Count what a checkpoint takes on disk: what is trained or, of a whole model, all of it.
+
+    And the optimizer's two moments of what is trained. Adapters are saved without their base.
+    """
+    trained = _bytes(p for p in network.parameters() if p.requires_grad)
+    saved = trained if bare(network) is not network else _bytes(network.parameters())
+    return saved + 2 * trained
+
+
 def _bytes(parameters: Iterable[nn.Parameter]) -> int:
     return sum(p.numel() * p.element_size() for p in parameters)
 
