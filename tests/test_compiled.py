@@ -10,6 +10,7 @@ from toys import VOCAB, toy_model
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.decoding.measure import decode_all
 from jacobi_forcing.models import CompiledForward, CompiledStep, RaggedForward
+from jacobi_forcing.models.compiled import _next_slots
 from jacobi_forcing.models.forward import Branches
 
 DECODERS = {
@@ -184,6 +185,15 @@ def test_a_family_whose_mask_is_read_in_python_is_not_tried(caplog):
         step = CompiledStep(toy_model("bloom"))
     assert "bloom" in step.failure
     assert len(caplog.records) == 1
+
+
+def test_there_are_few_sizes_of_what_is_seen_and_little_padding():
+    sizes = [_next_slots(number) for number in range(1, 2**17 + 1)]
+    assert sizes == sorted(sizes)
+    assert all(size >= number for number, size in enumerate(sizes, 1))
+    assert all(size - number < max(256, size / 8) for number, size in enumerate(sizes, 1))
+    assert len(set(sizes)) == 56
+    assert sizes[2**17 - 1] == 2**17
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from jacobi_forcing.models.masks import MaskBuilder
 logger = logging.getLogger(__name__)
 
 _MOST_GRAPHS = 256  # that are compiled in a process; PyTorch's own limit is 8
-_SLOTS_STEP = 256  # of a CUDA graph: caches and what a forward sees of them grow by so many slots
+_SLOTS_STEP = 256  # of a CUDA graph: caches, and what a forward sees of them, are its multiples
 
 
 class CompiledStep:
@@ -229,7 +229,7 @@ class CompiledForward(RaggedForward):
         (num_rows, width), num_keys = ids.shape, visible.shape[-1]
         rows = min(_next_size(num_rows), self.cache.num_rows)
         left = _next_size(width) - width
-        seen = min(_up_to(num_keys, _SLOTS_STEP), self.cache.num_slots)
+        seen = min(_next_slots(num_keys), self.cache.num_slots)
         table = (rows, left + width)
         visible = _grown(visible, (*table, seen), False, left)
         visible[:, :left, 0] = True  # a row that sees nothing would be NaN in some kernels
@@ -263,6 +263,16 @@ def _grown(tensor: Tensor, shape: Sequence[int], value: int, left: int = 0) -> T
 
 def _up_to(number: int, step: int) -> int:
     return -(-number // step) * step
+
+
+def _next_slots(number: int) -> int:
+    """Give the next of few sizes, of which at most an eighth is padding where they are large.
+
+    Whole steps up to sixteen, from there eight sizes until it has doubled: a context of 128
+    thousand tokens has 56 sizes, and not 512, each with a CUDA graph to record.
+    """
+    power = 1 << (number - 1).bit_length()
+    return _up_to(number, max(_SLOTS_STEP, power // 16))
 
 
 def _next_size(number: int) -> int:
