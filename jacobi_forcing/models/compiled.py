@@ -68,12 +68,15 @@ class CompiledStep:
         # graph with another's weights: so every model has a copy of the code.
         code = step.__code__.replace()
         step = FunctionType(code, step.__globals__, step.__name__, None, step.__closure__)
-        # Modules do not change: to look through all of them at every step would take longer than
-        # some layers do. (An older PyTorch cannot leave it.)
-        unguarded = getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", None)
-        options = {"guard_filter_fn": unguarded} if unguarded else {}
+        # An older PyTorch looks at everything in every step.
+        can_filter = hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe")
+        options = {"guard_filter_fn": _may_change} if can_filter else {}
         if model.device.type == "cuda":
             options["triton.cudagraphs"] = True
+        elif not model.float_fingerprint:  # not quantized
+            # Weights are constants: copied into the layout that is multiplied fastest, and fetched
+            # from their modules no more. (Of the options above, this cannot be one.)
+            torch._inductor.config.freezing = True
         self._step = torch.compile(step, fullgraph=True, dynamic=True, options=options)
         self._idle: SlotCache | None = None  # the last cache that was given back
         self._num_lent = 0
@@ -118,6 +121,16 @@ class CompiledStep:
 
     def _say(self) -> None:
         logger.warning("this model is not compiled and decodes eager: %s", self.failure)
+
+
+def _may_change(guards: Sequence) -> list[bool]:
+    """Choose what is looked at before a step: its inputs, their shapes and PyTorch's modes.
+
+    Modules do not change, nor what packages define: to look through all of it at every step would
+    take longer than some layers do.
+    """
+    of_no_module = torch.compiler.skip_guard_on_all_nn_modules_unsafe(guards)
+    return [keep and not guard.is_global for keep, guard in zip(of_no_module, guards, strict=True)]
 
 
 def _what_forbids(model: CausalLM) -> str:
