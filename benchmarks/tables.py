@@ -122,6 +122,40 @@ def stories() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "stories")
 
 
+def stories_seeds() -> str:
+    """The same, a training a round, over seeds."""
+    result = read("stories_seeds")
+    found: dict[str, list[dict]] = {}
+    for row in result["rows"]:
+        if row["strategy"] == "window" and row["pool_size"] == 0:
+            found.setdefault(row["model"].split(", ")[0], []).append(row)
+    first = found["original"][0]
+    columns = {
+        "tokens per forward (window)": ("tokens_per_forward", "**{}**", ".2f", 1.0),
+        "NLL under the original": ("nll_under_original", "{}", ".3f", 1.0),
+        "over its own NLL": ("rise", "{} %", "+.0f", 100.0),
+        "distinct 8-grams": ("distinct_8grams", "{} %", ".1f", 100.0),
+    }
+    rows = []
+    for model, seeds in found.items():
+        for row in seeds:
+            row["rise"] = row["nll_under_original"] / first["nll_under_original"] - 1
+        cells = [model]
+        for key, shown, form, scale in columns.values():
+            values = [scale * row[key] for row in seeds]
+            one = f"{values[0]:{form}}"
+            cells.append(
+                shown.format(one if len(seeds) == 1 else paper.over_seeds(values).text(form))
+            )
+        rows.append([*cells, str(sum(row["num_mismatches"] for row in seeds))])
+    note = (
+        f"n = {result['num_prompts']} prompts sampled from the original; mean and 95 % interval "
+        f"over {max(map(len, found.values()))} seeds. Source: "
+    )
+    table = markdown(["model", *columns, "mismatches"], rows)
+    return f"{table}\n\n{note}{source(result, 'stories_seeds')}"
+
+
 def average(name: str = "average", rounds: Sequence[str] = ("round 1", "round 2")) -> str:
     """Means of the start and the rounds, by their weights."""
     result = read(name)
@@ -806,6 +840,7 @@ TABLES: dict[str, Callable[[], str]] = {
         ladder_first,
         average,
         stories,
+        stories_seeds,
         collecting,
         attention,
         attention_whole,

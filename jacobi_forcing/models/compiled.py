@@ -13,7 +13,7 @@ V = vocabulary, R = rows of the cache, S = its slots.
 
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FunctionType
 
 import torch
@@ -64,20 +64,19 @@ class CompiledStep:
                 num_outputs=ids.shape[1],
             )
 
-        # PyTorch keeps graphs by code object, and with modules unguarded it would run one model's
-        # graph with another's weights: so every model has a copy of the code.
-        code = step.__code__.replace()
-        step = FunctionType(code, step.__globals__, step.__name__, None, step.__closure__)
         # An older PyTorch looks at everything in every step.
         can_filter = hasattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe")
         options = {"guard_filter_fn": _may_change} if can_filter else {}
         if model.device.type == "cuda":
             options["triton.cudagraphs"] = True
-        elif not model.float_fingerprint:  # not quantized
+        self._step = self._one_token = _compile(step, options)
+        if model.device.type == "cpu" and not model.float_fingerprint:  # not quantized
             # Weights are constants: copied into the layout that is multiplied fastest, and fetched
-            # from their modules no more. (Of the options above, this cannot be one.)
+            # from their modules no more. (This cannot be an option of one function.)
             torch._inductor.config.freezing = True
-        self._step = torch.compile(step, fullgraph=True, dynamic=True, options=options)
+            # A single token's products have kernels of their own, chosen in a minute more: they
+            # halve AR's step. For several, nothing was found that is faster than packed weights.
+            self._one_token = _compile(step, options | {"max_autotune": True})
         self._idle: SlotCache | None = None  # the last cache that was given back
         self._num_lent = 0
         # One row or token is compiled apart from several, and every model and cache size again.
@@ -93,7 +92,7 @@ class CompiledStep:
         try:
             if self.is_static:
                 torch.compiler.cudagraph_mark_step_begin()
-            return self._step(*inputs)
+            return (self._one_token if inputs[0].numel() == 1 else self._step)(*inputs)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a compiler's errors are of any kind, deep inside
@@ -121,6 +120,18 @@ class CompiledStep:
 
     def _say(self) -> None:
         logger.warning("this model is not compiled and decodes eager: %s", self.failure)
+
+
+def _compile(step: FunctionType, options: dict) -> Callable:
+    """Compile a copy of a function.
+
+    PyTorch keeps graphs by code object, and with modules unguarded it would run one model's graph
+    with another's weights: so every model has code of its own.
+    """
+    copied = FunctionType(
+        step.__code__.replace(), step.__globals__, step.__name__, None, step.__closure__
+    )
+    return torch.compile(copied, fullgraph=True, dynamic=True, options=options)
 
 
 def _may_change(guards: Sequence) -> list[bool]:
