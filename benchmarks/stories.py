@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1000, help="other than the training's")
+    parser.add_argument("--strategies", nargs="+", help="beside AR; all by default")
     parser.add_argument("--rounds", type=Path, nargs="*", default=[], help="folders, for curves")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -99,13 +100,17 @@ def main() -> None:
     original = load_model(next(iter(named.values())))
     prompts = sample_prompts(original, args.prompts, max_tokens=32, seed=args.seed)
     judge = Judge(original, prompts, args.max_new_tokens, args.block_size)
+    decoders = all_decoders([args.block_size])
+    if args.strategies:
+        wanted = args.strategies
+        decoders = [one for one in decoders if one.strategy in wanted and one.pool_size == 0]
     rows = []
     for label, name in named.items():
         model = load_model(name)
         found = measure(
             model,
             prompts,
-            all_decoders([args.block_size]),
+            decoders,
             max_new_tokens=args.max_new_tokens,
             num_timed=args.timed,
             label=label,

@@ -197,13 +197,15 @@ class DecodingLoop:
         return events
 
     def _step(self, events: list[Event]) -> None:
-        if any(row.end for row in self._active + self._arrived):
+        is_anyone_done = any(row.end for row in self._active + self._arrived)
+        if is_anyone_done:
             events += [_finished(row) for row in self._active + self._arrived if row.end]
             self._arrived = [row for row in self._arrived if not row.end]
         if self._overlap is not None:
             events += self._overlapped_step(self._overlap)
             return
-        self._compact()
+        if is_anyone_done:
+            self._compact()
         num_running = len(self._active)
         if self._arrived:
             self._let_join(events)
