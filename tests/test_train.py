@@ -168,6 +168,29 @@ def test_a_checkpoint_is_as_large_as_estimated(toy, packed, tmp_path, scores, mo
     assert expected <= found <= 1.1 * expected + 50_000  # names and shapes beside the numbers
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, {"states": "online", "mask": "clean-context"}])
+def test_a_compiled_training_has_the_losses_and_weights_of_an_eager_one(
+    toy, packed, tmp_path, scores, more
+):
+    for name in ("eager", "compiled"):
+        settings = {"max_steps": 3, "save_steps": 1, "compile": name == "compiled"} | more
+        small_run(toy, packed, tmp_path / name, **settings)
+    eager, compiled = (
+        json.loads((tmp_path / name / "run.json").read_text())["log"]
+        for name in ("eager", "compiled")
+    )
+    for mine, theirs in zip(compiled, eager, strict=True):
+        for loss in {"ar_loss", "consistency_loss", "grad_norm"} & mine.keys():
+            assert mine[loss] == pytest.approx(theirs[loss], rel=1e-3), loss
+    found, whole = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("compiled", "eager")
+    )
+    assert found.keys() == whole.keys()
+    for name in whole:
+        torch.testing.assert_close(found[name], whole[name], atol=2e-3, rtol=1e-3)
+
+
 def test_a_run_that_was_killed_behind_its_last_step_makes_no_further_one(
     toy, packed, tmp_path, scores, monkeypatch
 ):

@@ -133,7 +133,9 @@ class DecodingMachine(Machine):
     """Where and how a model decodes."""
 
     compile: bool = option(
-        False, "compile the decoding step: a minute or so at first, then every step is faster"
+        False,
+        "compile the decoding step: a minute or so at first, then every step is faster; on a CPU "
+        "weights take twice the memory",
     )
     quantize: str = option(
         "",
