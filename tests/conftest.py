@@ -1,5 +1,6 @@
 """What all tests share: one thread, refusals, the real model where it lies beside the project."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -18,6 +19,12 @@ SHARED = Path(os.environ.get("JACOBI_SHARED", Path(__file__).parents[2] / "share
 def _one_thread():
     # Toy models are too small for more; oversubscribed threads are several times slower.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_collections():
+    # PyTorch and transformers are a million objects to look through: a twentieth of the suite.
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
