@@ -44,6 +44,15 @@ def stories() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """SmolLM2-135M-Instruct as a Hugging Face folder, for slow tests."""
+    path = Path(os.environ.get("JACOBI_REAL_MODEL", ""))
+    if not (path / "config.json").is_file():
+        pytest.skip("set JACOBI_REAL_MODEL to a folder with SmolLM2-135M-Instruct")
+    return path
+
+
 @pytest.fixture
 def refused(capsys):
     """Run a command that must be refused; return its one line."""
