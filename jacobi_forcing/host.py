@@ -12,6 +12,11 @@ from typing import Any
 PACKAGES = ("jacobi-forcing", "torch", "transformers", "accelerate", "pyarrow", "safetensors")
 
 
+def user_cache() -> Path:
+    """Returns the folder of what may be forgotten: `~/.cache/jacobi-forcing`, or XDG's."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jacobi-forcing"
+
+
 def versions() -> dict[str, str]:
     """Give the versions of Python and the packages that decide results."""
     found = {"python": platform.python_version()}

@@ -126,6 +126,11 @@ class Machine(Base):
     )
     threads: int = option(0, "CPU threads; 0 leaves PyTorch's default")
     trust_remote_code: bool = option(False, "run model code that comes with the checkpoint")
+    probe: bool = option(
+        True,
+        "check at loading that drafts change nothing but rounding; remembered per weights, dtype "
+        "and machine. --no-probe is for those who know that they do not",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,4 +146,9 @@ class DecodingMachine(Machine):
         "",
         "hold linear layers in int8 or int4, all but the LM head; needs torchao",
         ("", "int8", "int4"),
+    )
+    exact: bool = option(
+        False,
+        "the same ids from every decoder in bfloat16 and float16 too, alone or in a batch: all "
+        "forwards have one shape, so one token costs as much as 16",
     )

@@ -15,8 +15,8 @@ MEASURED = {  # by `evaluate`, of each engine
 _OF_OUR_LOOP = ("max_blocks", "spawn_ratio", "pool_size", "pool", "branch_tokens", "noise")
 _IDLE = {  # settings that mean nothing to an engine
     "jacobi": (),
-    "transformers": ("strategy", "block_size", *_OF_OUR_LOOP, "tuning", "compile"),
-    "vllm": ("strategy", *_OF_OUR_LOOP, "tuning", "compile", "quantize", "device"),
+    "transformers": ("strategy", "block_size", *_OF_OUR_LOOP, "tuning", "compile", "exact"),
+    "vllm": ("strategy", *_OF_OUR_LOOP, "tuning", "compile", "exact", "quantize", "device"),
 }
 
 

@@ -72,7 +72,8 @@ class DecodingLoop:
         self.width = width or FullWidth()
         self.forward = make_forward(model, batch_size, self.max_tokens + branch_tokens)
         self.prefixes = PrefixStore(self.forward.cache, prefix_tokens)
-        self.overlaps = model.device.type == "cuda" if overlaps is None else overlaps
+        overlaps = model.device.type == "cuda" if overlaps is None else overlaps
+        self.overlaps = overlaps and model.exact is None  # overlapped forwards have other shapes
         self._overlap: Overlap | None = None
         self._stayed: list[Row] = []  # those who were there after the last step
         self._read_at = self._left_at = 0.0  # when a forward was read, and `step` left

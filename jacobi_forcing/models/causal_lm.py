@@ -26,6 +26,7 @@ class CausalLM:
     pad_id: int
     step: Any = None  # its compiled decoding step (`models.compiled`), where it was asked for
     float_fingerprint: str = ""  # of the weights before they were quantized, where they were
+    exact: Any = None  # shapes of forwards that give the same bits (`models.exact`), if asked for
 
     def __post_init__(self) -> None:
         choose_kernels(self.device)
@@ -111,6 +112,8 @@ def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
             "tokenizer_config.json."
         )
     pad_id = tokenizer.pad_token_id
+    if pad_id is not None and not 0 <= pad_id < network.get_input_embeddings().num_embeddings:
+        pad_id = None  # nothing ever sees padding, but it must have an embedding
     return CausalLM(
         name=name,
         network=network,

@@ -22,6 +22,7 @@ from transformers import Cache
 
 from jacobi_forcing.models.cache import SlotCache
 from jacobi_forcing.models.causal_lm import CausalLM
+from jacobi_forcing.models.exact import ExactForward
 from jacobi_forcing.models.forward import RaggedForward
 from jacobi_forcing.models.masks import MaskBuilder
 
@@ -268,7 +269,9 @@ class CompiledForward(RaggedForward):
 
 
 def make_forward(model: CausalLM, num_rows: int, num_slots: int) -> RaggedForward:
-    """Make the forward that a model was loaded for: compiled, or eager."""
+    """Make the forward that a model was loaded for: of fixed shapes, compiled, or eager."""
+    if model.exact is not None:
+        return ExactForward(model, num_rows, num_slots)
     kind = RaggedForward if model.step is None else CompiledForward
     return kind(model, num_rows, num_slots)
 

@@ -85,8 +85,35 @@ class RaggedForward:
         for row, tree in trees:
             own = slice(starts[row], starts[row] + len(inputs[row]))
             _branch(tree, visible[row, :, own], False)
-        self.cache.place(first_row, slots, num_visible, starts[0] if len(starts) == 1 else None)
-        return self.run(first_row, ids, positions, visible, keys, num_outputs)
+        table = (first_row, ids, positions, slots, visible, keys, num_outputs)
+        return self.run_table(*table, [len(tokens) for tokens in inputs])
+
+    def run_table(
+        self,
+        first_row: int,
+        ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        visible: Tensor,
+        key_positions: Tensor,
+        num_outputs: int,
+        lengths: Sequence[int],
+    ) -> Tensor:
+        """Run rows that are laid out as a table, shorter ones padded on the left.
+
+        Args:
+            first_row: Cache row of the first one.
+            ids: [B, Q] long.
+            positions: [B, Q] long.
+            slots: [B, Q] long, where tokens go; those of a single row are neighbours.
+            visible: [B, Q, K] bool, which slots a token may see.
+            key_positions: [B or 1, K] long, of the slots.
+            num_outputs: As for `logits`.
+            lengths: Each row's tokens without padding.
+        """
+        start = self.lengths[first_row] if len(lengths) == 1 else None
+        self.cache.place(first_row, slots, visible.shape[-1], start)
+        return self.run(first_row, ids, positions, visible, key_positions, num_outputs)
 
     @cached_property
     def _chain_masks(self) -> ChainMasks:

@@ -22,7 +22,7 @@ from jacobi_forcing.models.attention import group_heads
 from jacobi_forcing.models.bundled import BUNDLED
 from jacobi_forcing.models.causal_lm import CausalLM, refuse_by_config, wrap
 from jacobi_forcing.models.compiled import CompiledStep
-from jacobi_forcing.models.probe import probe
+from jacobi_forcing.models.probe import find_shapes_once, probe_once
 from jacobi_forcing.models.quantized import WEIGHT_ONLY, check_kind, loading_options, quantized
 
 _AS_IN_TOKENIZER_JSON = ("TokenizersBackend", "PreTrainedTokenizerFast")
@@ -41,6 +41,7 @@ def load_model(
     probed: bool = True,
     quantize: str = "",
     compile: bool = False,
+    exact: bool = False,
 ) -> CausalLM:
     """Load a causal LM that Jacobi decoding can run exactly.
 
@@ -51,18 +52,21 @@ def load_model(
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own on a GPU, float32
             on a CPU.
         trust_remote_code: Run model code from the checkpoint; off unless asked for.
-        probed: Check with a few forwards that drafts change nothing (`models.probe`). They are
-            longer than the model's attention window: seconds for a large model on a CPU.
+        probed: Check with a few forwards that drafts change nothing but rounding (`models.probe`),
+            unless these weights passed before.
         quantize: Numbers that linear layers hold (`models.quantized`): `int8` or `int4` to decode
             with, `nf4` for adapters to be trained beside them.
         compile: Compile the decoding step when it is first run: that takes from half a minute on,
             and every step is faster. A model that does not compile decodes eager, and a log line
             says why.
+        exact: Run all forwards in fixed shapes, so that every decoder gives the same ids in any
+            dtype, alone or in any batch (`models.exact`). AR then costs as much as 16 guesses.
 
     Raises:
         ModelError: Nothing readable is there, weights are missing, the model has no end-of-sequence
             token, its state cannot be rolled back (state-space and linear-attention models), the
-            probe finds other logits, or adapters belong to another base.
+            probe finds other logits, fixed shapes do not give fixed bits (`exact`), or adapters
+            belong to another base.
         ConfigError: No such device, a package is missing that adapters or `quantize` need, or the
             model has layers that `quantize` is not for.
     """
@@ -82,7 +86,10 @@ def load_model(
         model = quantized(model, quantize, device)
     group_heads(model.network)
     if probed:
-        probe(model)
+        probe_once(model)
+    if exact:
+        check(not compile, "--exact runs eager forwards of one shape: leave --compile out.")
+        return dataclasses.replace(model, exact=find_shapes_once(model))
     return dataclasses.replace(model, step=CompiledStep(model)) if compile else model
 
 

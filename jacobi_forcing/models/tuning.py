@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ import torch
 
 from jacobi_forcing.config import DecoderConfig, from_mapping
 from jacobi_forcing.errors import ConfigError
-from jacobi_forcing.host import cpu_name, versions
+from jacobi_forcing.host import cpu_name, user_cache, versions
 from jacobi_forcing.models.bundled import BUNDLED
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Tuning(NamedTuple):
         """Say what differs from the machine and model it was made for; nothing where it fits."""
         ours = machine_of(model)
         for name, value in ours.items():
-            theirs = self.machine.get(name)
+            theirs = self.machine.get(name, False if name == "exact" else None)
             if theirs != value:
                 return f"{name} was {theirs!r}, now it is {value!r}"
         return ""
@@ -61,6 +60,7 @@ def machine_of(model: CausalLM) -> dict[str, Any]:
         "dtype": str(model.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "compile": model.step is not None,
+        "exact": model.exact is not None,
         **{package: found[package] for package in _PACKAGES},
         "weights": model.weights_fingerprint(),
     }
@@ -74,8 +74,7 @@ def default_place(name: str) -> Path:
     """
     if name not in BUNDLED and Path(name).is_dir():
         return Path(name) / TUNING
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "jacobi-forcing" / "tuning" / f"{name.replace('/', '--')}.json"
+    return user_cache() / "tuning" / f"{name.replace('/', '--')}.json"
 
 
 def read_tuning(path: Path) -> Tuning:

@@ -32,7 +32,9 @@ def open_model(config) -> CausalLM:
         dtype=config.dtype,
         trust_remote_code=config.trust_remote_code,
         quantize=config.quantize,
+        probed=config.probe,
         compile=isinstance(config, DecodingMachine) and config.compile,
+        exact=isinstance(config, DecodingMachine) and config.exact,
     )
 
 
