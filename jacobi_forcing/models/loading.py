@@ -10,6 +10,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
@@ -97,11 +98,13 @@ def _load_whole(name: str, path: str, dtype: str, device: str, options: dict[str
     remote = {"trust_remote_code": options["trust_remote_code"]}
     config = _read(name, lambda: AutoConfig.from_pretrained(path, **remote))
     refuse_by_config(name, config)
+    _drop_pad_without_embedding(config)
     tokenizer = _read(name, lambda: _load_tokenizer(path, remote))
     network, found = _read(
         name,
         lambda: AutoModelForCausalLM.from_pretrained(
             path,
+            config=config,
             dtype=dtype,
             use_safetensors=True,  # a pickled checkpoint can run code when it is opened
             output_loading_info=True,
@@ -134,6 +137,14 @@ def _load_adapted(
     has_tokenizer = (folder / "tokenizer.json").is_file()
     tokenizer = _load_tokenizer(str(folder), options) if has_tokenizer else base.tokenizer
     return wrap(name, network.to(device, wanted).eval(), tokenizer)
+
+
+def _drop_pad_without_embedding(config: PretrainedConfig) -> None:
+    """Leave out a pad token that has no embedding: nothing sees it, but transformers would fail."""
+    text = config.get_text_config()
+    pad_id = getattr(text, "pad_token_id", None)
+    if pad_id is not None and not 0 <= pad_id < (getattr(text, "vocab_size", None) or pad_id + 1):
+        text.pad_token_id = None
 
 
 def own_dtype(name: str) -> torch.dtype:
