@@ -466,6 +466,40 @@ def batch_speed() -> str:
     return markdown(header, rows) + "\n\n" + note + source(result, "batch_speed")
 
 
+def bfloat16(name: str = "bfloat16") -> str:
+    """Answers that differ from AR's in half precision, plain and with --exact."""
+    result = read(name)
+    rows = []
+    for row in result["rows"]:
+        own, alone = row["from_ar"], row["from_ar_alone"]
+        first = own["median_first_place"]
+        gap = own["median_gap"]
+        rows.append(
+            [
+                row["kind"],
+                str(row["batch_size"]),
+                row["decoder"],
+                f"{own['num_different']} of {own['num_answers']}",
+                f"{alone['num_different']} of {alone['num_answers']}",
+                "" if first is None else f"{first:.0f}",
+                "" if gap is None else f"{gap:.3f} ({own['largest_gap']:.3f})",
+                f"{row['tokens_per_forward']:.2f}",
+                f"{row['speed_over_plain_ar']:.2f}x ({row['speed_low']:.2f} to "
+                f"{row['speed_high']:.2f})",
+            ]
+        )
+    header = ["forwards", "rows", "decoder", "differ from AR, same rows", "from AR alone"]
+    header += ["first at token", "gap of logits there", "tokens per forward", "speed over plain AR"]
+    drawn = f"temperature {result['temperature']:g}" if result["temperature"] else "greedy"
+    note = (
+        f"{result['model']}, {result['rows'][0]['dtype']}, {result['num_prompts']} GSM8K questions "
+        f"asked as chats, {result['max_new_tokens']} tokens, {drawn}. AR is that of the same kind "
+        "of forwards. First token and gap: medians over the answers that differ; largest gap in "
+        "brackets. Speed: median and quartiles over groups of prompts. Source: "
+    )
+    return markdown(header, rows) + "\n\n" + note + source(result, name)
+
+
 def sampling() -> str:
     """Tokens per forward when sampling, noise shared or not."""
     result = read("sampling")
@@ -854,6 +888,7 @@ TABLES: dict[str, Callable[[], str]] = {
         decode_speed,
         vllm_ar,
         batch_speed,
+        bfloat16,
         sampling,
         sampled_problems,
         overhead,
@@ -881,6 +916,7 @@ TABLES["average_members"] = lambda: average(
     "average_members", ("first tiny-forced", "member 1", "member 2")
 )
 TABLES["members_seeds"] = lambda: members_seeds()
+TABLES["bfloat16_sampled"] = lambda: bfloat16("bfloat16_sampled")
 TABLES["loss_stories"] = lambda: ablation("loss_stories")
 TABLES["loss_stories_once"] = lambda: ablation("loss_stories_once")
 TABLES["loss_tiny"] = lambda: ablation("loss_tiny")
