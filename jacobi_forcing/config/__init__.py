@@ -10,9 +10,11 @@ from jacobi_forcing.config.base import (
     DecodingMachine,
     check,
     from_mapping,
+    joined,
     needed,
     option,
     refuse_unknown,
+    split,
 )
 from jacobi_forcing.config.data import (
     ENGINES,
@@ -67,7 +69,9 @@ __all__ = [
     "TunedConfig",
     "check",
     "from_mapping",
+    "joined",
     "needed",
     "option",
     "refuse_unknown",
+    "split",
 ]

@@ -3,7 +3,16 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from jacobi_forcing.config.base import NOISE_SOURCES, Base, DecodingMachine, check, needed, option
+from jacobi_forcing.config.base import (
+    NOISE_SOURCES,
+    Base,
+    DecodingMachine,
+    check,
+    listing,
+    needed,
+    option,
+    split,
+)
 
 STRATEGIES = ("autoregressive", "jacobi", "window", "multiblock", "prompt-lookup")
 POOLS = ("states", "text", "both")
@@ -141,7 +150,7 @@ class EvaluateConfig(TunedConfig):
         "the folder that JACOBI_DATA names, the hub, or NAME:FILE; or self:N, N beginnings sampled "
         "from the original, whose continuations it judges by their likelihood",
     )
-    strategies: str = option(
+    strategies: str = listing(
         "", "several decoders in one run, separated by commas, instead of --strategy"
     )
     engine: str = option(
@@ -194,7 +203,7 @@ class EvaluateConfig(TunedConfig):
             self.num_texts > 0 or not self.problems.startswith("self:"),
             f"--problems is {self.problems!r}; write self:N with a number of texts.",
         )
-        names = self.strategies.split(",") if self.strategies else []
+        names = split(self.strategies) if self.strategies else []
         known = MEASURED[self.engine]
         for name in names:
             check(
@@ -239,7 +248,7 @@ class EvaluateConfig(TunedConfig):
     def measured(self) -> list[str]:
         """List what answers every problem, AR first."""
         if self.strategies:
-            names = self.strategies.split(",")
+            names = split(self.strategies)
         elif self.engine == "jacobi":
             names = [self.strategy]
         else:  # all that the engine has

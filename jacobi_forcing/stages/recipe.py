@@ -14,6 +14,7 @@ from jacobi_forcing.config import (
     TrainConfig,
     check,
     from_mapping,
+    joined,
     refuse_unknown,
 )
 from jacobi_forcing.errors import DataError
@@ -106,7 +107,7 @@ def _resolve_round(
     folder = Path(recipe["out"]) / name.replace(" ", "-")
     own, packed, trained = (str(folder / n) for n in ("trajectories", "packed", "model"))
     mixed = _mixed(recipe, overrides, earlier, where)
-    trajectories = ",".join([own, *(stages.collect.out for stages in mixed)])
+    trajectories = joined([own, *(stages.collect.out for stages in mixed)])
     wires = {
         "collect": {"model": model, "out": own},
         "pack": {"trajectories": trajectories, "mix": bool(mixed), "out": packed},
@@ -133,8 +134,8 @@ def _resolve_round(
         for i in range(members)
     ]
     mean = AverageConfig(
-        models=",".join(config.out for config in trains),
-        weights=",".join([repr(1 / members)] * members),
+        models=joined(config.out for config in trains),
+        weights=joined([1 / members] * members),
         out=trained,
     )
     return Round(name, **stages, trains=trains, average=mean)
@@ -197,8 +198,8 @@ def _resolve_ends(
     )
     out = str(Path(recipe["out"]) / "average")
     wires = {
-        "models": ",".join([recipe["model"], *(str(stages.model) for stages in rounds)]),
-        "weights": ",".join(map(str, weights)),
+        "models": joined([recipe["model"], *(str(stages.model) for stages in rounds)]),
+        "weights": joined(weights),
         "out": out,
     }
     average = from_mapping(AverageConfig, wires, f"{where}: average")
