@@ -19,6 +19,7 @@ from jacobi_forcing.data.files import locked
 from jacobi_forcing.data.open_shards import OpenShards
 from jacobi_forcing.data.prompts import Prompt, file_hashes, prompts_fingerprint, read_prompts
 from jacobi_forcing.data.record import claim, run_record
+from jacobi_forcing.data.sources import kind_of
 from jacobi_forcing.data.trajectories import (
     MANIFEST,
     Trajectory,
@@ -103,7 +104,7 @@ def load_prompts(config: CollectConfig, model: CausalLM) -> list[Prompt]:
             f"--max-prompt-tokens is {longest}, but the context of {model.context_tokens} tokens "
             "has to hold the answer too. Take a smaller number."
         )
-    if not source.startswith("self:"):
+    if kind_of(source) != "self":
         return read_prompts(
             source,
             model.tokenizer,

@@ -17,6 +17,7 @@ from jacobi_forcing.config import (
     joined,
     refuse_unknown,
 )
+from jacobi_forcing.data.sources import STDIN
 from jacobi_forcing.errors import DataError
 
 _STAGES = {
@@ -118,6 +119,11 @@ def _resolve_round(
         stage: _resolve(stage, recipe, overrides, wires[stage], f"{where}: [{stage}]")
         for stage in _STAGES
     }
+    check(
+        stages["collect"].prompts != STDIN,
+        f"{where}: [collect] prompts is {STDIN!r}, but a recipe may read them more than once. Name "
+        "a file.",
+    )
     if "evaluate" not in recipe and "evaluate" not in overrides:
         stages["evaluate"] = None
     for before in mixed:
