@@ -26,6 +26,7 @@ from jacobi_forcing.config.data import (
 from jacobi_forcing.config.decoding import (
     POOLS,
     STRATEGIES,
+    ChatConfig,
     CompareConfig,
     DecodeConfig,
     DecoderConfig,
@@ -53,6 +54,7 @@ __all__ = [
     "SCHEDULES",
     "STRATEGIES",
     "AverageConfig",
+    "ChatConfig",
     "CollectConfig",
     "CompareConfig",
     "DecodeConfig",
