@@ -133,7 +133,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON: {error}.") from error
 
 
@@ -152,7 +152,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
             if missing:
                 raise DataError(f"{path}: has no column {', '.join(sorted(missing))}.")
             return file.read(columns).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}.") from error
 
 
