@@ -126,16 +126,17 @@ def _train(
 ) -> None:
     """Train, save what was trained, and `record` with what was found."""
     out = Path(config.out)
-    logger.info("testing the decoder before training")
-    start = trainer.measure()
+    shown = processes.is_main_process
+    with progress_bar("test before training", 0, shown=shown):
+        start = trainer.measure()
     logger.info("before training: %s", described(start))
     # As it is collated: drafts made in training are longer than the noisy blocks they replace.
     longest = trainer.data_collator([max(sequences, key=num_tokens)])["input_ids"].shape[1]
     needed = estimate(trainer.model, config, longest, processes.num_processes)
     with explained(needed, config):
         result = _make_steps(config, processes, trainer)
-    logger.info("testing what is to be saved")
-    final = trainer.measure()
+    with progress_bar("test of what is saved", 0, shown=shown):
+        final = trainer.measure()
     trained = trainer.whole_network()
     if processes.is_main_process:
         _save(config, model, trained, weights)
