@@ -25,7 +25,8 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
         names = " ".join(map(str, tokenizer.convert_ids_to_tokens(appended)))
         _log_once(tokenizer, f"the tokenizer appends {names} to every text; prompts go without it.")
         ids = ids[: -len(appended)]
-    return with_one_bos(tokenizer, ids)
+    own = tokenizer.encode(text, add_special_tokens=False)[:2]
+    return ids if ids[:2] == own else with_one_bos(tokenizer, ids)
 
 
 def with_one_bos(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
