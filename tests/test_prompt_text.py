@@ -8,7 +8,6 @@ from toys import EOS, save_toy, toy_model, toy_tokenizer
 
 import jacobi_forcing as jf
 from jacobi_forcing.data.prompts import encode
-from jacobi_forcing.decoding import Request
 from jacobi_forcing.models.prompt_text import encode_prompt
 from jacobi_forcing.serving.asked import Limits, Reader
 from jacobi_forcing.serving.facts import facts_of
@@ -72,7 +71,7 @@ def test_all_that_tokenizes_a_prompt_agrees(tmp_path, capsys):
     assert encode({"prompt": text}, model.tokenizer, "here", 99) == ids
     reader = Reader(facts_of(model), jf.DecoderConfig(), Limits(99, 9, 1))
     (request,) = reader.read(CompletionBody(model="toy", prompt=text)).requests
-    assert isinstance(request, Request) and request.prompt_ids == ids
+    assert request.prompt_ids == ids
     folder = save_toy(tmp_path / "model")
     model.tokenizer.save_pretrained(folder)
     arguments = ["decode", "--model", str(folder), "--prompt", text, "--max-new-tokens", "9"]

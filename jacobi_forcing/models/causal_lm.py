@@ -216,7 +216,12 @@ def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> fr
 def _eos_sources(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple:
     """List what may name an EOS, in the order transformers looks for one."""
     config = network.config
-    return (getattr(network, "generation_config", None), config, config.get_text_config(), tokenizer)
+    return (
+        getattr(network, "generation_config", None),
+        config,
+        config.get_text_config(),
+        tokenizer,
+    )
 
 
 def _ids(source: Any) -> frozenset[int]:
