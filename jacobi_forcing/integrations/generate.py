@@ -307,7 +307,7 @@ def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -
         "output_logits": bool(config.output_logits),
         "output_attentions": bool(config.output_attentions),
         "output_hidden_states": bool(config.output_hidden_states),
-        "classifier-free guidance (guidance_scale)": (config.guidance_scale or 1) != 1,
+        "classifier-free guidance (guidance_scale)": config.guidance_scale not in (None, 1),
         "input embeddings (inputs_embeds)": model_kwargs.get("inputs_embeds") is not None,
         mode.value.replace("_", " "): mode
         not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE),
