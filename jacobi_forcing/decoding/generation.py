@@ -155,9 +155,9 @@ class Rules:
             max_new_tokens: Of the request.
             eos_ids: What ends the answer; by default the model's.
         """
-        if self.is_empty:
-            return sampling
         eos_ids = self.model.eos_ids if eos_ids is None else eos_ids
+        if self.is_empty and (eos_ids == self.model.eos_ids or not sampling.min_new_tokens):
+            return sampling
         processors = self._processors(sampling, prompt_ids, max_new_tokens, eos_ids)
         done = {"repetition_penalty": 1.0, "min_new_tokens": 0}  # by processors, in their order
         if self._draws_otherwise(sampling):
