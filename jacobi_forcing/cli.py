@@ -8,7 +8,7 @@ from dataclasses import MISSING, Field, fields
 from importlib import import_module
 from typing import Any, NoReturn
 
-from jacobi_forcing import __version__
+from jacobi_forcing import __version__, output
 from jacobi_forcing import config as configs
 from jacobi_forcing.errors import JacobiForcingError
 from jacobi_forcing.logs import set_up_logging
@@ -39,6 +39,10 @@ STAGES = {
         configs.DecodeConfig,
         "jacobi decode --model tiny-forced --prompt @problem.txt --strategy window",
     ),
+    "chat": (
+        configs.ChatConfig,
+        "jacobi chat --model forced/ --system 'Answer in one sentence.'",
+    ),
     "evaluate": (
         configs.EvaluateConfig,
         "jacobi evaluate --model tiny-forced --problems bundled --strategy window --out results/\n"
@@ -59,6 +63,7 @@ STAGES = {
     "demo": (configs.DemoConfig, "jacobi demo"),
 }
 _POSITIONAL = {"force": "recipe", "compare": "reports"}
+_AT_ONCE = ("decode", "chat")  # someone waits: the first line comes before torch is imported
 _METAVARS = {int: "N", float: "X"}
 
 
@@ -134,6 +139,7 @@ def parse(argv: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
 
 def lm_eval_main() -> None:
     """Run `jacobi-lm-eval`, or say what is missing."""
+    output.prepare()
     try:
         from jacobi_forcing.integrations.lm_eval import main
     except ImportError as error:
@@ -144,14 +150,32 @@ def lm_eval_main() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one stage; return 0, or 2 after an error the user can mend."""
+    """Run one stage.
+
+    Returns:
+        0; 2 after an error the user can mend; 1 where nobody could read what was printed, as after
+        `| head -1`; 130 after Ctrl-C.
+    """
+    output.prepare()
+    try:
+        code = _main(argv)
+    except SystemExit as stop:
+        raise SystemExit(output.finish(stop.code)) from None
+    return output.finish(code)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     stage, settings = parse(argv)
     set_up_logging()
     config_type, _ = STAGES[stage]
     try:
         config = config_type(**settings)
+        if stage in _AT_ONCE:
+            print(f"loading {config.model} ...", file=sys.stderr, flush=True)
         import_module(f"jacobi_forcing.stages.{stage}").run(config)  # only now is torch imported
     except (JacobiForcingError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and output.is_cut_off():
+            return 1
         print(f"jacobi {stage}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
@@ -164,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"jacobi {stage}: {found} {hint}, or free memory.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"jacobi {stage}: stopped; run the same command again to continue.", file=sys.stderr)
+        hint = "." if stage in _AT_ONCE else "; run the same command again to continue."
+        print(f"jacobi {stage}: stopped{hint}", file=sys.stderr)
         return 130
     return 0

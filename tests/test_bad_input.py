@@ -53,6 +53,11 @@ def collecting(model, prompts, out, *more):
     return [str(a) for a in (*base, *settings, *more)]
 
 
+def tuning(model, prompts, folder):
+    out = folder / "tuning.json"
+    return [str(a) for a in ("tune", "--model", model, "--prompts", prompts, "--out", out)]
+
+
 # Models
 
 
@@ -203,27 +208,31 @@ def test_a_broken_prompt_is_named_by_file_and_line(second_line, message, toy, tm
 
 
 @pytest.mark.parametrize(
-    "messages", ["hello", [], [{"content": "no role"}], [{"role": "user"}], [5], {"role": "user"}]
+    ("messages", "message"),
+    [
+        ([{"role": "system", "content": "w2"}], "the chat template refuses these messages: no"),
+        ([[{"role": "user", "content": "w2"}]], "turn 1 of the chat is [{"),
+        ("hello", "messages is 'hello'"),
+    ],
 )
-def test_messages_that_the_template_refuses_are_named(messages, broken, tmp_path, refused):
-    template = (
-        "{% if messages is string or messages is mapping or not messages %}"
-        "{{ raise_exception('needs a list') }}{% endif %}"
-        "{% for m in messages %}{{ m['role'] + ' ' + m['content'] }}{% endfor %}"
-    )
+def test_a_chat_that_cannot_be_read_is_named(messages, message, broken, tmp_path, refused):
+    template = "{% if messages[0].role != 'user' %}{{ raise_exception('no') }}{% endif %}w3"
     (broken / "chat_template.jinja").write_text(template)
     path = jsonl(tmp_path / "prompts.jsonl", [{"messages": messages}])
-    line = refused(*collecting(broken, path, tmp_path / "out"))
-    assert f"{path}:1: the chat template refuses these messages" in line
+    for command in (collecting(broken, path, tmp_path / "out"), tuning(broken, path, tmp_path)):
+        line = refused(*command)
+        assert f"{path}:1: {message}" in line
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
         ("missing.jsonl", "missing.jsonl: cannot read: No such file or directory"),
-        ("missing.parquet", "missing.parquet: not a readable Parquet file"),
+        ("missing.parquet", "missing.parquet: cannot read: No such file or directory"),
         ("empty.jsonl", "empty.jsonl: no prompts found"),
-        ("folder.jsonl", "folder.jsonl: cannot read: Is a directory"),
+        ("folder.jsonl", "folder.jsonl: as a data set it cannot be loaded"),
+        ("prompts.jsonl.gz", "prompts.jsonl.gz: cannot read: No such file or directory"),
         ("text.parquet", "text.parquet: not a readable Parquet file"),
         ("self:0", "write self:N"),
         ("self:many", "write self:N"),

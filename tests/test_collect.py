@@ -82,7 +82,7 @@ def test_fixed_points_are_the_ids_of_generate(toy, model, tmp_path):
     found = collect(toy, "self:24", tmp_path / "out", "--self-prompt-tokens", 8)
     assert len({t.finish_reason for t in found}) == 2, "some must end with EOS, some must not"
     for trajectory in found:
-        answer = greedy(model, trajectory.prompt_ids, BUDGET + 1, {EOS})
+        answer = greedy(model, trajectory.prompt_ids, BUDGET, {EOS})
         assert trajectory.answer_ids == answer
         text = [token for block in trajectory.states for token in block[-1]]
         assert text[: len(answer)] == answer[: len(text)]
@@ -99,7 +99,7 @@ def test_the_real_model_is_collected_exactly(stories, tmp_path):
     real = load_model(str(stories))
     for trajectory, prompt in zip(found, prompts, strict=True):
         assert trajectory.prompt_ids == real.tokenizer.encode(prompt["prompt"])
-        assert trajectory.answer_ids == greedy(real, trajectory.prompt_ids, 49, real.eos_ids)
+        assert trajectory.answer_ids == greedy(real, trajectory.prompt_ids, 48, real.eos_ids)
         assert trajectory.num_forwards <= len(trajectory.answer_ids)
 
 

@@ -77,8 +77,7 @@ def slow(toy):
 
     def answer(prompt, index):
         ids = list(prompt)
-        # A budget of whole blocks, and the token that comes with the last one.
-        while len(ids) < len(prompt) + BUDGET + 1 and ids[-1] != EOS:
+        while len(ids) < len(prompt) + BUDGET and ids[-1] != EOS:
             ids.append(draws(network, ids, seed_of(index))[-1])
         return ids[len(prompt) :]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from jacobi_forcing.config import (
+    AverageConfig,
     CollectConfig,
     DecodeConfig,
     DecoderConfig,
@@ -13,6 +14,8 @@ from jacobi_forcing.config import (
     ServeConfig,
     TrainConfig,
     from_mapping,
+    joined,
+    split,
 )
 from jacobi_forcing.decoding import Sampling
 from jacobi_forcing.errors import ConfigError
@@ -198,3 +201,53 @@ def test_a_frozen_teacher_is_the_first_rounds_start_in_every_round(tmp_path):
         assert first.trains[0].frozen_model == ""
         assert second.trains[0].frozen_model == expected
         assert second.trains[0].model == "o/round-1/model"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a"],
+        ["a", "b c", "/d/e"],
+        ["runs, today/x", "plain"],
+        ['say "hi"', '"', " begins and ends "],
+        ["a\nb", "c"],
+    ],
+)
+def test_a_list_of_names_survives_being_one_text(names):
+    assert split(joined(names)) == names
+    config = PackConfig(trajectories=names, out="o")
+    assert config.folders == names
+    assert PackConfig(trajectories=config.trajectories, out="o").folders == names
+
+
+def test_commas_split_and_an_existing_path_is_one_name(tmp_path):
+    assert split("a, b ,c") == ["a", "b", "c"]
+    assert split("a,") == ["a", ""]
+    assert split('"a, b",c') == ["a, b", "c"]
+    folder = tmp_path / "runs, today"
+    assert len(split(str(folder))) == 2
+    folder.mkdir()
+    assert split(str(folder)) == [str(folder)]
+    average = AverageConfig(models=[str(folder), "b"], weights=[0.25, 0.75], out="o")
+    assert (average.names, average.numbers) == ([str(folder), "b"], [0.25, 0.75])
+
+
+def test_a_list_in_a_recipe_is_a_list_and_a_folder_may_hold_commas(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        'model = "m"\nout = "runs, today/x"\nmembers = 2\nmix_earlier = 1\n'
+        "average = [0.5, 0.2, 0.3]\n"
+        'collect.prompts = "p.jsonl"\nevaluate.strategies = ["window", "jacobi"]\n'
+        'train.lora_rank = 4\ntrain.lora_targets = ["q_proj", "v_proj"]\n[[rounds]]\n[[rounds]]\n'
+    )
+    recipe = read_recipe(path)
+    first, second = recipe.rounds
+    assert second.pack.folders == [second.collect.out, first.collect.out]
+    assert first.average.names == [config.out for config in first.trains]
+    assert all(name.startswith("runs, today/x/") for name in first.average.names)
+    assert recipe.average.names == ["m", str(first.model), str(second.model)]
+    assert first.evaluate.measured == ["autoregressive", "window", "jacobi"]
+    assert split(first.trains[0].lora_targets) == ["q_proj", "v_proj"]
+    path.write_text('model = "m"\nout = "o"\ncollect.prompts = ["a.jsonl", "b.jsonl"]\n')
+    with pytest.raises(ConfigError, match="prompts is"):
+        read_recipe(path)

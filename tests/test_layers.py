@@ -6,7 +6,7 @@ from jacobi_forcing import cli
 
 ROOT = Path(jacobi_forcing.__file__).parent
 LAYERS = [
-    {"errors"},
+    {"errors", "output"},
     {"config", "host", "logs", "sandbox"},
     {"models", "problems", "progress"},
     {"decoding", "data"},

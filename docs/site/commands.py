@@ -24,7 +24,8 @@ GUIDES = {
     "compare": ("evaluation.md", "Evaluating"),
     "tune": ("tuning.md", "Tuning"),
     "serve": ("serving.md", "Serving"),
-    "decode": ("method.md", "The method"),
+    "decode": ("force.md", "Force your model"),
+    "chat": ("force.md", "Force your model"),
     "demo": ("index.md", "Start here"),
 }
 _TYPES = {int: "whole number", float: "number", str: "text", bool: "switch"}

@@ -10,9 +10,11 @@ from jacobi_forcing.config.base import (
     DecodingMachine,
     check,
     from_mapping,
+    joined,
     needed,
     option,
     refuse_unknown,
+    split,
 )
 from jacobi_forcing.config.data import (
     ENGINES,
@@ -24,6 +26,7 @@ from jacobi_forcing.config.data import (
 from jacobi_forcing.config.decoding import (
     POOLS,
     STRATEGIES,
+    ChatConfig,
     CompareConfig,
     DecodeConfig,
     DecoderConfig,
@@ -51,6 +54,7 @@ __all__ = [
     "SCHEDULES",
     "STRATEGIES",
     "AverageConfig",
+    "ChatConfig",
     "CollectConfig",
     "CompareConfig",
     "DecodeConfig",
@@ -67,7 +71,9 @@ __all__ = [
     "TunedConfig",
     "check",
     "from_mapping",
+    "joined",
     "needed",
     "option",
     "refuse_unknown",
+    "split",
 ]

@@ -2,6 +2,8 @@
 
 import difflib
 import math
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
@@ -17,9 +19,39 @@ def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> A
     return field(default=default, metadata={"help": help, "choices": choices})
 
 
-def needed(help: str) -> Any:
-    """Declare a setting without a default."""
-    return field(metadata={"help": help, "choices": None})
+def needed(help: str, **more: Any) -> Any:
+    """Declare a setting without a default; `more` is as in `listing`."""
+    return field(metadata={"help": help, "choices": None, **more})
+
+
+def listing(default: str, help: str) -> Any:
+    """Declare a setting that is several texts, separated by commas; a list is taken too."""
+    return field(default=default, metadata={"help": help, "choices": None, "many": True})
+
+
+def joined(names: Iterable[Any]) -> str:
+    """Write texts as one, separated by commas; `split` undoes it.
+
+    A text that holds a comma or a quotation mark, or begins or ends with a space, is written
+    between quotation marks, as in a CSV file.
+    """
+    texts = [str(name) for name in names]
+    return ",".join(t if _is_plain(t) else '"' + t.replace('"', '""') + '"' for t in texts)
+
+
+def split(text: str) -> list[str]:
+    """Split a text at its commas, except those between quotation marks; strip each part.
+
+    A text that names an existing path is one name, whatever it holds.
+    """
+    if os.path.exists(text):
+        return [text]
+    parts = re.findall(r'\s*("(?:[^"]|"")*"|[^,]*?)\s*,', text + ",")
+    return [p[1:-1].replace('""', '"') if p[:1] == p[-1:] == '"' else p for p in parts]
+
+
+def _is_plain(text: str) -> bool:
+    return text == text.strip() and not any(mark in text for mark in ',"')
 
 
 def check(ok: bool, message: str) -> None:
@@ -69,6 +101,7 @@ class Base:
         return new
 
     def __post_init__(self) -> None:
+        self._join_lists()
         for setting in fields(self):
             value, choices = getattr(self, setting.name), setting.metadata.get("choices")
             _check_type(setting.name, value, setting.type)
@@ -97,6 +130,13 @@ class Base:
                 check(math.isfinite(value), f"{found}, must be a finite number.")
             elif isinstance(value, int | float):
                 check(value >= 0 and math.isfinite(value), f"{found}, must be 0 or more.")
+
+    def _join_lists(self) -> None:
+        """Write lists as the texts that records and command lines hold."""
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.metadata.get("many") and isinstance(value, list | tuple):
+                object.__setattr__(self, setting.name, joined(value))
 
 
 def _check_type(name: str, value: Any, expected: Any) -> None:

@@ -3,7 +3,16 @@
 import re
 from dataclasses import dataclass
 
-from jacobi_forcing.config.base import NOISE_SOURCES, Base, DecodingMachine, check, needed, option
+from jacobi_forcing.config.base import (
+    NOISE_SOURCES,
+    Base,
+    DecodingMachine,
+    check,
+    listing,
+    needed,
+    option,
+    split,
+)
 from jacobi_forcing.config.decoding import SamplingConfig
 
 RECORDS = ("states", "answers")
@@ -112,8 +121,10 @@ class CollectConfig(SamplingConfig, DecodingMachine):
 class PackConfig(Base):
     """Turn trajectories into training sequences: noisy states laid out beside clean blocks."""
 
-    trajectories: str = option(
-        "", "folder that `jacobi collect` wrote; several of one model, separated by commas"
+    trajectories: str = listing(
+        "",
+        "folder that `jacobi collect` wrote; several of one model, separated by commas, those that "
+        "hold a comma between quotation marks: '\"a, b/traj\",c/traj'",
     )
     mix: bool = option(
         False,
@@ -178,4 +189,4 @@ class PackConfig(Base):
     @property
     def folders(self) -> list[str]:
         """Every folder of trajectories."""
-        return [name.strip() for name in self.trajectories.split(",")]
+        return split(self.trajectories)

@@ -3,7 +3,16 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from jacobi_forcing.config.base import NOISE_SOURCES, Base, DecodingMachine, check, needed, option
+from jacobi_forcing.config.base import (
+    NOISE_SOURCES,
+    Base,
+    DecodingMachine,
+    check,
+    listing,
+    needed,
+    option,
+    split,
+)
 
 STRATEGIES = ("autoregressive", "jacobi", "window", "multiblock", "prompt-lookup")
 POOLS = ("states", "text", "both")
@@ -122,12 +131,40 @@ class DecodeConfig(TunedConfig, SamplingConfig):
     """Continue a prompt, several tokens per forward pass."""
 
     model: str = option("tiny-forced", "directory, hub id, tiny-base or tiny-forced")
-    prompt: str = needed("text to continue; @FILE reads it from a file")
+    prompt: str = needed("text; @FILE reads it from a file, - from standard input")
     max_new_tokens: int = option(256, "longest answer, in tokens")
-    chat: bool = option(False, "put the prompt through the model's chat template")
+    chat: bool = option(
+        False,
+        "put the prompt through the model's chat template; the default where the model has one, so "
+        "that this only refuses models without one",
+    )
+    raw: bool = option(False, "continue the text as it is, without the model's chat template")
     json: bool = option(False, "print one JSON object instead of the text")
     html: str = option("", "also write a page that draws the decode")
     seed: int = option(0, "random seed: of what is drawn, and of the noise in drafts")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(not (self.chat and self.raw), "--chat and --raw ask for opposites: take one of them.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig(TunedConfig, SamplingConfig):
+    """Talk with a model in turns; each answer appears as its tokens settle."""
+
+    model: str = needed("directory or hub id of a model with a chat template")
+    system: str = option("", "system message that every conversation begins with")
+    max_new_tokens: int = option(1024, "longest answer, in tokens")
+    max_tokens: int = option(
+        8192,
+        "longest conversation in tokens, its last answer included, which sizes the cache; at most "
+        "the model's context. Beyond it the oldest turns are dropped",
+    )
+    seed: int = option(0, "random seed: of what is drawn, and of the noise in drafts")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.max_tokens >= 2, f"--max-tokens is {self.max_tokens}, must be at least 2.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +178,7 @@ class EvaluateConfig(TunedConfig):
         "the folder that JACOBI_DATA names, the hub, or NAME:FILE; or self:N, N beginnings sampled "
         "from the original, whose continuations it judges by their likelihood",
     )
-    strategies: str = option(
+    strategies: str = listing(
         "", "several decoders in one run, separated by commas, instead of --strategy"
     )
     engine: str = option(
@@ -194,7 +231,7 @@ class EvaluateConfig(TunedConfig):
             self.num_texts > 0 or not self.problems.startswith("self:"),
             f"--problems is {self.problems!r}; write self:N with a number of texts.",
         )
-        names = self.strategies.split(",") if self.strategies else []
+        names = split(self.strategies) if self.strategies else []
         known = MEASURED[self.engine]
         for name in names:
             check(
@@ -239,7 +276,7 @@ class EvaluateConfig(TunedConfig):
     def measured(self) -> list[str]:
         """List what answers every problem, AR first."""
         if self.strategies:
-            names = self.strategies.split(",")
+            names = split(self.strategies)
         elif self.engine == "jacobi":
             names = [self.strategy]
         else:  # all that the engine has

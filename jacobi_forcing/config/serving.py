@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jacobi_forcing.config.base import check, option
+from jacobi_forcing.config.base import check, listing, option
 from jacobi_forcing.config.decoding import TunedConfig
 
 
@@ -40,7 +40,7 @@ class ServeConfig(TunedConfig):
     api_key: str = option(
         "", "key that clients must send; better set JACOBI_API_KEY, which no process list shows"
     )
-    allow_origin: str = option(
+    allow_origin: str = listing(
         "", "web origins whose pages may ask, separated by commas; by default none but our own page"
     )
     engine: str = option(

@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass
 
-from jacobi_forcing.config.base import DTYPES, NOISE_SOURCES, Base, Machine, check, needed, option
+from jacobi_forcing.config.base import (
+    DTYPES,
+    NOISE_SOURCES,
+    Base,
+    Machine,
+    check,
+    listing,
+    needed,
+    option,
+    split,
+)
 from jacobi_forcing.config.decoding import STRATEGIES
 from jacobi_forcing.config.hardware import GPUS
 from jacobi_forcing.errors import ConfigError
@@ -53,7 +63,7 @@ class TrainConfig(Machine):
     lora_rank: int = option(0, "train LoRA adapters of this rank instead of the weights; 0 for no")
     lora_alpha: int = option(0, "... whose product is scaled by alpha / rank; 0 for twice the rank")
     lora_dropout: float = option(0.0, "... with this dropout on their inputs")
-    lora_targets: str = option(
+    lora_targets: str = listing(
         "all-linear",
         "... beside these layers, names separated by commas; all-linear leaves out the LM head",
     )
@@ -157,7 +167,7 @@ class TrainConfig(Machine):
     keep_checkpoints: bool = option(
         False, "leave them behind when the training has finished, as many as it keeps while it runs"
     )
-    report_to: str = option(
+    report_to: str = listing(
         "", "also log to these, separated by commas: tensorboard, wandb; each must be installed"
     )
     seed: int = option(0, "random seed")
@@ -253,8 +263,12 @@ class TrainConfig(Machine):
 class AverageConfig(Base):
     """Average models' weights: most of a forced model's speed, and accuracy back from its start."""
 
-    models: str = needed("two or more, separated by commas: the start, and what it was trained to")
-    weights: str = needed("as many numbers, separated by commas; together they make 1")
+    models: str = needed(
+        "two or more, separated by commas: the start, and what it was trained to; those that hold "
+        "a comma between quotation marks",
+        many=True,
+    )
+    weights: str = needed("as many numbers, separated by commas; together they make 1", many=True)
     out: str = needed("folder for the checkpoint")
     dtype: str = option("float32", "type of the saved weights", ("float32", "bfloat16", "float16"))
 
@@ -274,13 +288,13 @@ class AverageConfig(Base):
     @property
     def names(self) -> list[str]:
         """Every model's name."""
-        return [name.strip() for name in self.models.split(",")]
+        return split(self.models)
 
     @property
     def numbers(self) -> list[float]:
         """Every model's weight."""
         try:
-            return [float(weight) for weight in self.weights.split(",")]
+            return [float(weight) for weight in split(self.weights)]
         except ValueError:
             raise ConfigError(
                 f"--weights is {self.weights!r}, must be numbers separated by commas."

@@ -152,7 +152,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict]:
             if missing:
                 raise DataError(f"{path}: has no column {', '.join(sorted(missing))}.")
             return file.read(columns).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}.") from error
 
 

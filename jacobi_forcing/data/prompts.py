@@ -3,7 +3,8 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +12,14 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from jacobi_forcing import problems
-from jacobi_forcing.data.files import read_rows, sha256
+from jacobi_forcing.data.chats import check_unicode, find_chat, render, split_answer
+from jacobi_forcing.data.files import sha256
+from jacobi_forcing.data.sources import kind_of, read_records
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.models.prompt_text import encode_prompt, with_one_bos
 from jacobi_forcing.problems.problem import Problem
+
+logger = logging.getLogger(__name__)
 
 
 class Prompt(NamedTuple):
@@ -25,6 +30,7 @@ class Prompt(NamedTuple):
     answer: list[int] | None = None  # a likely answer, where one is known; EOS included
     id: str | None = None  # what its source calls it
     record: dict | None = None  # all that its source says of it, where a verifier needs it
+    is_chat: bool = False  # whether it went through the chat template
 
 
 def read_prompts(
@@ -39,9 +45,8 @@ def read_prompts(
     """Read and tokenize prompts; `self:N` is not one of them, because it needs the model.
 
     Args:
-        source: A .jsonl or .parquet file, a hub dataset or a folder of data files, `bundled:N`,
-            `bundled:math:N` or `bundled:code:N`.
-        tokenizer: Encodes `prompt` as it is, and `messages` through its chat template.
+        source: What `data.sources` reads, `bundled:N`, `bundled:math:N` or `bundled:code:N`.
+        tokenizer: Encodes `prompt` as it is, and a chat through its chat template.
         context_tokens: A prompt this long leaves no room for an answer and is refused; None takes
             prompts of any length.
         seed: Which bundled problems are dealt.
@@ -52,7 +57,7 @@ def read_prompts(
         DataError: A record is broken, empty or too long, or has the id of another one; it is named
             by file and line.
     """
-    if source.startswith("bundled"):
+    if kind_of(source) == "bundled":
         return [
             Prompt(
                 encode({"prompt": p.prompt}, tokenizer, f"{source}:{n}", context_tokens),
@@ -63,14 +68,48 @@ def read_prompts(
             for n, p in enumerate(bundled_problems(source, seed=seed, held_out=held_out), 1)
         ]
     prompts, seen = [], {}
+    said: dict[str, str] = {}  # once for every kind of thing that is read otherwise than it stands
     for where, record in read_records(source):
-        ids = encode(record, tokenizer, where, context_tokens)
-        answer = encode_answer(record, tokenizer, where)
+        prompt, notes = read_prompt(record, tokenizer, where, context_tokens)
+        for kind, note in notes.items():
+            said.setdefault(kind, f"{where}: {note}")
         name = _prompt_id(record, where, seen)
-        prompts.append(Prompt(ids, None, answer, name, record if keep_records else None))
+        prompts.append(prompt._replace(id=name, record=record if keep_records else None))
     if not prompts:
         raise DataError(f"{source}: no prompts found; needed is at least one.")
+    for note in said.values():
+        logger.info("%s, here and wherever it is so", note)
     return prompts
+
+
+def read_prompt(
+    record: Any, tokenizer: PreTrainedTokenizerBase, where: str, context_tokens: int | None
+) -> tuple[Prompt, dict[str, str]]:
+    """Turn a record with `prompt` or a chat into a prompt without a name.
+
+    A chat that ends with an assistant's turn brings its answer with it, as `answer` does.
+
+    Returns:
+        The prompt, and by kind what was read otherwise than it stands.
+
+    Raises:
+        DataError: As `encode`; the chat has an answer and the record another one.
+    """
+    fields = record if isinstance(record, dict) else {}
+    chat, text, notes = find_chat(fields, where), fields.get("answer"), {}
+    if chat is not None:
+        turns, said = split_answer(chat.turns, where)
+        fields = {"messages": turns}
+        if chat.converted:
+            notes["roles"] = chat.converted
+        if said is not None:
+            if text not in (None, said):
+                raise DataError(f"{where}: the chat ends with another answer than `answer`.")
+            notes["answer"] = "the last turn is the assistant's: it is the answer, not the prompt"
+            text = said
+    ids = encode(fields, tokenizer, where, context_tokens)
+    answer = encode_answer({"answer": text}, tokenizer, where)
+    return Prompt(ids, answer=answer, is_chat=chat is not None), notes
 
 
 def prompts_fingerprint(prompts: Sequence[Prompt]) -> str:
@@ -121,19 +160,21 @@ def bundled_problems(source: str, *, seed: int, held_out: bool) -> list[Problem]
 def encode(
     record: Any, tokenizer: PreTrainedTokenizerBase, where: str, context_tokens: int | None
 ) -> list[int]:
-    """Turn a record with `prompt` or `messages` into ids; a `context_tokens` of None is endless.
+    """Turn a record with `prompt` or a chat into ids; a `context_tokens` of None is endless.
+
+    All of the chat is the prompt, whoever spoke last.
 
     Raises:
         DataError: It has neither, is empty, or leaves no room in the context; it names `where`.
     """
     fields = record if isinstance(record, dict) else {}
-    messages, text = fields.get("messages"), fields.get("prompt")
-    if messages is not None:
-        ids = _encode_messages(messages, tokenizer, where)
+    chat, text = find_chat(fields, where), fields.get("prompt")
+    if chat is not None:
+        ids = with_one_bos(tokenizer, render(chat.turns, tokenizer, where))
     elif text is not None:
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{where}: the prompt is {text!r}; it must be a text and not empty.")
-        _check_unicode(text, where)
+        check_unicode(text, where)
         ids = encode_prompt(tokenizer, text)
     else:
         raise DataError(f'{where}: needs an object with "prompt" or "messages".')
@@ -158,90 +199,5 @@ def encode_answer(record: dict, tokenizer: PreTrainedTokenizerBase, where: str) 
         return None
     if not isinstance(text, str):
         raise DataError(f"{where}: the answer is {text!r}; it must be a text.")
-    _check_unicode(text, where)
+    check_unicode(text, where)
     return [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
-
-
-def _check_unicode(text: str, where: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair, or bytes that were not UTF-8
-        raise DataError(
-            f"{where}: {text[error.start]!r} at character {error.start} is not valid Unicode. Give "
-            "UTF-8 text."
-        ) from error
-
-
-def _encode_messages(messages: Any, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
-    if tokenizer.chat_template is None:
-        raise DataError(
-            f"{where}: has messages, but this model's tokenizer has no chat template. "
-            'Give "prompt" instead.'
-        )
-    try:
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    except Exception as error:  # whatever the template makes of messages that it does not expect
-        raise DataError(
-            f"{where}: the chat template refuses these messages: {error}. Needed is a list of "
-            '{"role": ..., "content": ...}.'
-        ) from error
-    return with_one_bos(tokenizer, ids)
-
-
-def read_records(source: str) -> Iterator[tuple[str, Any]]:
-    """Yield every record of a file, a folder or a hub dataset with its place.
-
-    Raises:
-        DataError: It cannot be read, or a line is broken.
-    """
-    path = Path(source)
-    if path.suffix == ".jsonl":
-        yield from read_jsonl(path)
-    elif path.suffix == ".parquet":
-        for number, record in enumerate(read_rows(path), 1):
-            yield f"{path}:row {number}", record
-    else:
-        yield from _hub_records(source)
-
-
-def count_records(source: str) -> int:
-    """Count the records of a source without looking into them."""
-    path = Path(source)
-    if path.suffix == ".jsonl":
-        with path.open("rb") as lines:
-            return sum(bool(line.strip()) for line in lines)
-    return sum(1 for _ in read_records(source))
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield every line of a JSONL file with its place.
-
-    Raises:
-        DataError: The file cannot be read, or a line is broken.
-    """
-    try:
-        lines = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: cannot read: {error.strerror}.") from error
-    with lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                yield f"{path}:{number}", json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}:{number}: not valid JSON: {error}.") from error
-
-
-def _hub_records(name: str) -> Iterator[tuple[str, Any]]:
-    import datasets
-
-    try:
-        dataset = datasets.load_dataset(name, split="train")
-    except Exception as error:  # the hub raises many kinds; all mean that there are no prompts
-        raise DataError(
-            f"{name}: neither a .jsonl or .parquet file nor a dataset that can be loaded: "
-            f"{' '.join(str(error).split())[:200]}"
-        ) from error
-    for number, record in enumerate(dataset, 1):
-        yield f"{name}:row {number}", record

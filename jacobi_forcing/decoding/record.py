@@ -18,12 +18,18 @@ class TrajectoryRecorder:
     keep_states: bool = True  # False: fixed points only, whatever the strategy
     answer: list[int] = field(default_factory=list)
     states: list[list[list[int]]] = field(default_factory=list)  # [blocks, states, block_size]
+    offsets: list[int] = field(default_factory=list)  # of every forward: tokens settled before it
 
     def observe(self, event: Forward) -> None:
         """Take in one forward."""
         if self.keep_states:
             self._note_state(event)
         self.answer += event.accepted
+        self.offsets.append(event.offset)
+
+    def num_forwards(self, most: int) -> int:
+        """Count the forwards that settled the first `most` tokens."""
+        return sum(offset < most for offset in self.offsets)
 
     def _note_state(self, event: Forward) -> None:
         block = event.offset // self.block_size
@@ -31,16 +37,20 @@ class TrajectoryRecorder:
             self.states.append([])
         self.states[block].append(self.answer[block * self.block_size :] + event.guesses)
 
-    def finish(self, pad_id: int, eos_ids: frozenset[int]) -> list[list[list[int]]]:
+    def finish(
+        self, pad_id: int, eos_ids: frozenset[int], most: int | None = None
+    ) -> list[list[list[int]]]:
         """Return [blocks, states, block_size] ids, each block's fixed point last.
+
+        Tokens after the first `most` are left out.
 
         A block cut off by the token budget has no fixed point and is left out; after an EOS the
         fixed point is filled up with `pad_id`.
         """
         size = self.block_size
-        blocks = []
-        for start in range(0, len(self.answer), size):
-            fixed = self.answer[start : start + size]
+        blocks, answer = [], self.answer[:most]
+        for start in range(0, len(answer), size):
+            fixed = answer[start : start + size]
             if len(fixed) < size:
                 if fixed[-1] not in eos_ids:
                     break

@@ -1,5 +1,6 @@
-"""Decodes side by side in a terminal: settled text, what is just settling, and the dimmed draft."""
+"""Decodes in a terminal: an answer as it settles, its figures, or several decodes side by side."""
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -15,6 +16,35 @@ from jacobi_forcing.drawing.text import readable
 
 _FORWARDS_PER_SECOND = 25  # slow enough to follow by eye
 _NARROW_COLUMNS = 72  # below this, sides stand above each other
+_FEW_TOKENS = 4  # too few to judge tokens per forward by
+_NOT_FORCED = 1.15  # tokens per forward: what models without training for it have, at most
+
+
+def say(piece: str) -> None:
+    """Print a piece of an answer at once, after those before it; see `readable` for a terminal."""
+    sys.stdout.write(readable(piece) if sys.stdout.isatty() else piece)
+    sys.stdout.flush()
+
+
+def figures(num_tokens: int, num_forwards: int, seconds: float) -> str:
+    """Say how fast an answer came, in words; `seconds` include the prefill."""
+    tokens, forwards = (
+        f"{number} {noun}{'s' * (number != 1)}"
+        for number, noun in ((num_tokens, "token"), (num_forwards, "forward"))
+    )
+    ratio, rate = num_tokens / max(num_forwards, 1), num_tokens / max(seconds, 1e-9)
+    return f"{tokens} in {forwards}: {ratio:.2f} tokens per forward, {rate:.1f} tokens per second"
+
+
+def forcing_hint(strategy: str, num_tokens: int, num_forwards: int) -> str:
+    """Say what makes guesses right, where hardly one was; empty elsewhere."""
+    guesses = strategy in ("jacobi", "window", "multiblock") and num_tokens >= _FEW_TOKENS
+    if not guesses or num_tokens / num_forwards > _NOT_FORCED:
+        return ""
+    return (
+        "About 1 token per forward: this model is not forced, or this text is unlike what it was "
+        "forced on. `jacobi force` trains a model for more (docs/force.md)."
+    )
 
 
 class Side:

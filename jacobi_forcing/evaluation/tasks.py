@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from jacobi_forcing import problems
 from jacobi_forcing.config import EvaluateConfig
-from jacobi_forcing.data.prompts import encode, read_jsonl
+from jacobi_forcing.data.prompts import encode
+from jacobi_forcing.data.sources import read_file
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
@@ -212,7 +213,7 @@ def read_problems(config: EvaluateConfig) -> list[Problem]:
             f"{', '.join(SETS)} (with :FILE for your own copy), or a JSONL file whose lines have "
             '"prompt" and "check".'
         )
-    chosen = [_problem(record, where) for where, record in read_jsonl(path)]
+    chosen = [_problem(record, where) for where, record in read_file(path)]
     if not chosen:
         raise DataError(f"{name}: holds no problems.")
     if any(p.kind == "code" for p in chosen):

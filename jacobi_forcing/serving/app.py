@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from jacobi_forcing import __version__
+from jacobi_forcing.config import split
 from jacobi_forcing.drawing.template import fill
 from jacobi_forcing.serving.asked import RefusedError
 from jacobi_forcing.serving.engine import BusyError, ClosedError
@@ -63,7 +64,7 @@ def make_app(
         hosts=hosts,
         count=lambda status: service.metrics.requests.labels(status).inc(),
     )
-    origins = [origin.strip() for origin in allow_origin.split(",") if origin.strip()]
+    origins = [origin for origin in split(allow_origin) if origin]
     if not origins:
         return guarded
     # Around the guard: a page has to be able to read that its key was refused.

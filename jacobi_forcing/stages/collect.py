@@ -19,6 +19,7 @@ from jacobi_forcing.data.files import locked
 from jacobi_forcing.data.open_shards import OpenShards
 from jacobi_forcing.data.prompts import Prompt, file_hashes, prompts_fingerprint, read_prompts
 from jacobi_forcing.data.record import claim, run_record
+from jacobi_forcing.data.sources import kind_of
 from jacobi_forcing.data.trajectories import (
     MANIFEST,
     Trajectory,
@@ -103,7 +104,7 @@ def load_prompts(config: CollectConfig, model: CausalLM) -> list[Prompt]:
             f"--max-prompt-tokens is {longest}, but the context of {model.context_tokens} tokens "
             "has to hold the answer too. Take a smaller number."
         )
-    if not source.startswith("self:"):
+    if kind_of(source) != "self":
         return read_prompts(
             source,
             model.tokenizer,
@@ -267,9 +268,9 @@ def decode_prompts(
     order: Sequence[int],
 ) -> Iterator[Trajectory]:
     """Decode prompts in that order, others joining as some finish; yield each as it is done."""
-    num_blocks = -(-config.max_new_tokens // config.block_size)
+    longest_answer = -(-config.max_new_tokens // config.block_size) * config.block_size
     # One token more than the blocks hold: else the budget would cut the last block's guesses.
-    budget = num_blocks * config.block_size + 1
+    budget = longest_answer + 1
     recorders: dict[int, TrajectoryRecorder] = {}
     keep_states = config.record == "states"
 
@@ -287,13 +288,14 @@ def decode_prompts(
             recorders[event.request].observe(event)
         elif isinstance(event, Finished):
             recorder = recorders.pop(event.request)
+            is_cut = len(event.answer_ids) > longest_answer  # by the token that was one too many
             yield Trajectory(
                 prompt_index=event.request,
                 prompt_ids=prompts[event.request].ids,
-                answer_ids=event.answer_ids,
-                states=recorder.finish(model.pad_id, model.eos_ids),
-                finish_reason=event.reason,
-                num_forwards=event.num_forwards,
+                answer_ids=event.answer_ids[:longest_answer],
+                states=recorder.finish(model.pad_id, model.eos_ids, longest_answer),
+                finish_reason="length" if is_cut else event.reason,
+                num_forwards=recorder.num_forwards(longest_answer),
                 solved=None,
                 prompt_id=prompts[event.request].id,
             )

@@ -20,8 +20,9 @@ from rich.console import Console
 
 from jacobi_forcing.config import CollectConfig, ForceConfig, TrainConfig, check
 from jacobi_forcing.data.files import read_json
-from jacobi_forcing.data.prompts import count_records, encode, encode_answer, read_records
+from jacobi_forcing.data.prompts import read_prompt
 from jacobi_forcing.data.record import RECORD
+from jacobi_forcing.data.sources import count_records, kind_of, read_records
 from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.evaluation.tasks import read_problem_task
 from jacobi_forcing.models import load_model
@@ -136,20 +137,20 @@ def _check_round(stages: Round, gpus: int, found: Architecture) -> Source:
 
 def _look_at_prompts(config: CollectConfig, max_length: int, found: Architecture) -> Source:
     """Read the first prompts of a source, as collecting will."""
-    kind, _, count = config.prompts.rpartition(":")
-    if kind.split(":")[0] in ("self", "bundled"):
+    place = kind_of(config.prompts)
+    if place in ("self", "bundled"):
+        kind, _, count = config.prompts.rpartition(":")
         check(count.isdigit() and int(count) > 0, f"--prompts is {config.prompts!r}: no number.")
         few, tokens = min(int(count), _TRIED), config.self_prompt_tokens
         return Source(f"{kind}:{few}", [], int(count), tokens, f"prompts {config.prompts}", "")
-    path = Path(config.prompts)
-    if path.suffix not in (".jsonl", ".parquet") and not path.exists():
+    if place == "hub":
         tokens = max(_SHORTEST_PROMPT, max_length - 2 * config.max_new_tokens)
         unknown = f"prompts: {config.prompts} is read from the hub when collecting begins"
         return Source(f"bundled:{_TRIED}", [], 0, tokens, "prompts of a hub dataset", unknown)
     encoded = []
     for where, record in itertools.islice(read_records(config.prompts), _LOOKED_AT):
-        encoded.append((len(encode(record, found.tokenizer, where, None)), record))
-        encode_answer(record, found.tokenizer, where)
+        prompt, _ = read_prompt(record, found.tokenizer, where, None)
+        encoded.append((len(prompt.ids), record))
     total = count_records(config.prompts)
     check(bool(encoded), f"{config.prompts}: no prompts found; needed is at least one.")
     records = [record for _, record in sorted(encoded, key=lambda pair: pair[0])[:_TRIED]]

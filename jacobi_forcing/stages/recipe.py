@@ -14,8 +14,10 @@ from jacobi_forcing.config import (
     TrainConfig,
     check,
     from_mapping,
+    joined,
     refuse_unknown,
 )
+from jacobi_forcing.data.sources import STDIN
 from jacobi_forcing.errors import DataError
 
 _STAGES = {
@@ -106,7 +108,7 @@ def _resolve_round(
     folder = Path(recipe["out"]) / name.replace(" ", "-")
     own, packed, trained = (str(folder / n) for n in ("trajectories", "packed", "model"))
     mixed = _mixed(recipe, overrides, earlier, where)
-    trajectories = ",".join([own, *(stages.collect.out for stages in mixed)])
+    trajectories = joined([own, *(stages.collect.out for stages in mixed)])
     wires = {
         "collect": {"model": model, "out": own},
         "pack": {"trajectories": trajectories, "mix": bool(mixed), "out": packed},
@@ -117,6 +119,11 @@ def _resolve_round(
         stage: _resolve(stage, recipe, overrides, wires[stage], f"{where}: [{stage}]")
         for stage in _STAGES
     }
+    check(
+        stages["collect"].prompts != STDIN,
+        f"{where}: [collect] prompts is {STDIN!r}, but a recipe may read them more than once. Name "
+        "a file.",
+    )
     if "evaluate" not in recipe and "evaluate" not in overrides:
         stages["evaluate"] = None
     for before in mixed:
@@ -133,8 +140,8 @@ def _resolve_round(
         for i in range(members)
     ]
     mean = AverageConfig(
-        models=",".join(config.out for config in trains),
-        weights=",".join([repr(1 / members)] * members),
+        models=joined(config.out for config in trains),
+        weights=joined([1 / members] * members),
         out=trained,
     )
     return Round(name, **stages, trains=trains, average=mean)
@@ -197,8 +204,8 @@ def _resolve_ends(
     )
     out = str(Path(recipe["out"]) / "average")
     wires = {
-        "models": ",".join([recipe["model"], *(str(stages.model) for stages in rounds)]),
-        "weights": ",".join(map(str, weights)),
+        "models": joined([recipe["model"], *(str(stages.model) for stages in rounds)]),
+        "weights": joined(weights),
         "out": out,
     }
     average = from_mapping(AverageConfig, wires, f"{where}: average")

@@ -14,6 +14,7 @@ from jacobi_forcing.config import DecoderConfig, TuneConfig
 from jacobi_forcing.data.files import refuse_folder, write_json
 from jacobi_forcing.data.prompts import read_prompts
 from jacobi_forcing.data.record import run_record
+from jacobi_forcing.data.sources import kind_of
 from jacobi_forcing.decoding import Finished, Forward, Request, decode, make_strategy
 from jacobi_forcing.decoding.cost import Clock, Curve, Shape, measure_curve, sizes
 from jacobi_forcing.decoding.imitation import Imitation, Text, acceptance, imitate
@@ -111,7 +112,7 @@ def _check_writable(place: Path, config: TuneConfig) -> None:
 def load_prompts(config: TuneConfig, model: CausalLM) -> list[list[int]]:
     """Read prompts, or sample them from the model."""
     source = config.prompts or ("bundled:24" if config.model in BUNDLED else "self:24")
-    if source.startswith("self:"):
+    if kind_of(source) == "self":
         num = source.removeprefix("self:")
         if not num.isdigit() or int(num) == 0:
             raise ConfigError(f"--prompts is {source!r}; write self:N with the number of prompts.")

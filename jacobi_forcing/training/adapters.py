@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
-from jacobi_forcing.config import TrainConfig, check
+from jacobi_forcing.config import TrainConfig, check, split
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models.adapters import without_renaming_notice
 
@@ -30,7 +30,7 @@ def add_adapters(network: PreTrainedModel, config: TrainConfig) -> nn.Module:
         ) from error
     targets: Any = config.lora_targets
     if targets != "all-linear":
-        targets = [name.strip() for name in targets.split(",")]
+        targets = split(targets)
     if config.quantize:
         network = peft.prepare_model_for_kbit_training(
             network, use_gradient_checkpointing=config.gradient_checkpointing

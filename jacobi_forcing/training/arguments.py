@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from jacobi_forcing.config import TrainConfig, check
+from jacobi_forcing.config import TrainConfig, check, split
 from jacobi_forcing.data.files import read_json
 from jacobi_forcing.training.processes import TIMEOUT
 
@@ -93,4 +93,4 @@ def check_installed(config: TrainConfig) -> None:
 
 
 def _trackers(report_to: str) -> list[str]:
-    return [name.strip() for name in report_to.split(",") if name.strip()]
+    return [name for name in split(report_to) if name]
