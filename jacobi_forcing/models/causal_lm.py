@@ -237,20 +237,26 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     if tokenizer.chat_template is None:
         return None
     said = "Xyzzy"
-    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]
-    try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except Exception:  # a template may refuse such turns; it does so again where a chat is encoded
-        return None
-    _, found, rest = text.rpartition(said)
-    rest = rest.lstrip() if found else ""
+    for form in (said, [{"type": "text", "text": said}]):  # templates read one or the other
+        turns = [{"role": "user", "content": form}, {"role": "assistant", "content": form}]
+        try:
+            _, found, rest = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(said)
+        except Exception:  # whatever a template makes of what it does not expect
+            continue
+        if found:
+            return _special_at_start(tokenizer, rest.lstrip())
+    return None
+
+
+def _special_at_start(tokenizer: PreTrainedTokenizerBase, text: str) -> int | None:
+    """Return the id of the longest special token that a text begins with."""
     special = {
         str(token): token_id
         for token_id, token in tokenizer.added_tokens_decoder.items()
         if token.special
     }
     special |= dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    names = sorted(filter(rest.startswith, special), key=len)
+    names = sorted(filter(text.startswith, special), key=len)
     return special[names[-1]] if names else None
 
 

@@ -19,14 +19,23 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     begins a new text. These tokens are removed, and so is a second BOS (`with_one_bos`); a log line
     says so once per tokenizer.
     """
-    ids = tokenizer.encode(text)
-    appended = _appended(tokenizer)
-    if appended and ids[-len(appended) :] == appended:
-        names = " ".join(map(str, tokenizer.convert_ids_to_tokens(appended)))
-        _log_once(tokenizer, f"the tokenizer appends {names} to every text; prompts go without it.")
-        ids = ids[: -len(appended)]
+    ids = without_appended(tokenizer, text, tokenizer.encode(text))
     own = tokenizer.encode(text, add_special_tokens=False)[:2]
     return ids if ids[:2] == own else with_one_bos(tokenizer, ids)
+
+
+def without_appended(
+    tokenizer: PreTrainedTokenizerBase, text: str, ids: Sequence[int]
+) -> list[int]:
+    """Remove what the tokenizer appends to every text from the ids of one, if it is there."""
+    ids, appended = list(ids), _appended(tokenizer)
+    if not appended or ids[-len(appended) :] != appended:
+        return ids
+    if ids == tokenizer.encode(text, add_special_tokens=False):  # the text's own
+        return ids
+    names = " ".join(map(str, tokenizer.convert_ids_to_tokens(appended)))
+    _log_once(tokenizer, f"the tokenizer appends {names} to every text; prompts go without it.")
+    return ids[: -len(appended)]
 
 
 def with_one_bos(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:

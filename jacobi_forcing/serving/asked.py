@@ -267,4 +267,3 @@ def _num_alternatives(body: CompletionBody | ChatBody) -> int | None:
     if body.top_logprobs is not None and not body.logprobs:
         raise RefusedError("top_logprobs need logprobs: true.", "top_logprobs")
     return (body.top_logprobs or 0) if body.logprobs else None
-
