@@ -256,6 +256,17 @@ def test_a_source_without_prompts_is_refused(source, message, toy, tmp_path, ref
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["no.jsonl.gz", "data/no.jsonl", "here.csv"])
+def test_a_file_that_cannot_be_prompts_is_refused_before_the_model_is_loaded(
+    name, tmp_path, refused, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("here.csv").touch()
+    for command in (collecting("./none", name, "out"), tuning("./none", name, tmp_path)):
+        assert f"{name}: " in refused(*command)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["here.csv"]
+
+
 def test_blocks_that_do_not_fit_are_refused_by_every_decoding_stage(
     toy, prompts, tmp_path, refused
 ):

@@ -18,7 +18,7 @@ from jacobi_forcing.config import (
     split,
 )
 from jacobi_forcing.decoding import Sampling
-from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.stages.recipe import read_recipe
 
 NEEDED = {
@@ -250,4 +250,13 @@ def test_a_list_in_a_recipe_is_a_list_and_a_folder_may_hold_commas(tmp_path):
     assert split(first.trains[0].lora_targets) == ["q_proj", "v_proj"]
     path.write_text('model = "m"\nout = "o"\ncollect.prompts = ["a.jsonl", "b.jsonl"]\n')
     with pytest.raises(ConfigError, match="prompts is"):
+        read_recipe(path)
+
+
+def test_a_recipe_may_begin_with_a_mark_and_may_not_nest_endlessly(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text('\ufeffmodel = "m"\nout = "o"\ncollect.prompts = "p.jsonl"\n')
+    assert read_recipe(path).model == "m"
+    path.write_text("a = " + "[" * 100_000)
+    with pytest.raises(DataError, match="not valid TOML"):
         read_recipe(path)

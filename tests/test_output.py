@@ -120,7 +120,8 @@ def test_answers_reach_a_terminal_without_their_characters(stage, tmp_path):
         "evaluate": "evaluate --problems bundled:math --limit 1",
     }
     assert set(commands) <= set(STAGES)
-    for ending in ("", ">&-", "2>&-", "> /dev/full", GONE):
+    endings = ("", ">&-", GONE)  # importing torch takes seconds every time
+    for ending in (*endings, "2>&-", "> /dev/full") if stage == "decode" else endings:
         code, out, said = shell(commands[stage], ending, tmp_path, PYTHONIOENCODING="ascii")
         for word in ("Traceback", "Exception ignored", "Broken pipe"):
             assert word not in said

@@ -28,8 +28,8 @@ class CollectConfig(SamplingConfig, DecodingMachine):
 
     model: str = needed("directory, hub id, tiny-base or tiny-forced")
     prompts: str = needed(
-        "FILE.jsonl, FILE.parquet, a hub dataset, self:N (sampled from the model), "
-        "bundled:N, bundled:math:N or bundled:code:N"
+        "FILE.jsonl, .json or .parquet, packed too, - for standard input, a hub dataset, self:N "
+        "(sampled from the model), bundled:N, bundled:math:N or bundled:code:N"
     )
     out: str = needed("folder for the trajectories; a run that was stopped there continues")
     record: str = option(

@@ -310,9 +310,10 @@ class TuneConfig(DecodingMachine):
     model: str = needed("directory, hub id, tiny-base or tiny-forced")
     prompts: str = option(
         "",
-        "FILE.jsonl, FILE.parquet, a hub dataset, self:N (sampled from the model), bundled:N, "
-        "bundled:math:N or bundled:code:N; by default bundled:24 for the bundled models, self:24 "
-        "for all others. Take prompts like those that will be decoded",
+        "FILE.jsonl, .json or .parquet, packed too, - for standard input, a hub dataset, self:N "
+        "(sampled from the model), bundled:N, bundled:math:N or bundled:code:N; by default "
+        "bundled:24 for the bundled models, self:24 for all others. Take prompts like those that "
+        "will be decoded",
     )
     out: str = option(
         "",

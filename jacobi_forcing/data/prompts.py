@@ -78,7 +78,7 @@ def read_prompts(
     if not prompts:
         raise DataError(f"{source}: no prompts found; needed is at least one.")
     for note in said.values():
-        logger.info("%s, here and wherever it is so", note)
+        logger.info("%s (said once)", note)
     return prompts
 
 

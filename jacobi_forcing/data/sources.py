@@ -34,12 +34,15 @@ def kind_of(source: str) -> str:
     could be a data set's is `hub`: the name of a file that is not there stays on this machine.
 
     Raises:
-        DataError: It names a path, and nothing is there.
+        DataError: It names a path, and nothing is there, or a file of a kind that is not read.
     """
     if source == STDIN:
         return "stdin"
+    if os.path.isdir(source):
+        return "folder"
     if os.path.exists(source):
-        return "folder" if os.path.isdir(source) else "file"
+        _refuse_other_kinds(Path(source))
+        return "file"
     kind = source.partition(":")[0]
     if kind in ("self", "bundled"):
         return kind
@@ -92,19 +95,23 @@ def read_file(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         DataError: The file cannot be read, is of another kind, or a record is broken.
     """
+    _refuse_other_kinds(path)
     suffix = _suffix(path)
     if suffix == ".parquet":
         for number, record in enumerate(read_rows(path), 1):
             yield f"{path}:row {number}", record
         return
-    if suffix not in (*_LINES, ".json"):
-        raise DataError(f"{path}: is a file of a kind that is not read here. {_NEEDED}")
     try:
         with _opened(path) as stream:
             yield from (_json if suffix == ".json" else _json_lines)(str(path), stream)
     except (OSError, EOFError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise DataError(f"{path}: cannot read: {reason}.") from error
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    if _suffix(path) not in (*_LINES, ".json", ".parquet"):
+        raise DataError(f"{path}: is a file of a kind that is not read here. {_NEEDED}")
 
 
 def _suffix(path: Path) -> str:

@@ -59,6 +59,7 @@ def run(config: CollectConfig) -> Path:
     Raises:
         JacobiForcingError: Bad settings, prompts or model, or a folder begun with other settings.
     """
+    kind_of(config.prompts)  # that a file is not there should be said before the model is loaded
     out = collection.own_folder(config)
     if config.engine == "ray":
         require_ray()

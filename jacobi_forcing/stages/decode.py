@@ -119,6 +119,6 @@ def _prompt_text(prompt: str) -> str:
         return prompt
     path = Path(prompt[1:])
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--prompt: cannot read {path}: {error}.") from error

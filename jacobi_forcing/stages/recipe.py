@@ -76,10 +76,10 @@ def read_recipe(path: Path, instead: Mapping[str, Any] | None = None) -> Recipe:
         DataError: The file cannot be read.
     """
     try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+        recipe = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"{path}: cannot read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not valid TOML: {error}.") from error
     recipe |= instead or {}
     named = ("model", "out", "seed", "threads", "rounds", "members", "mix_earlier", "average")

@@ -68,6 +68,8 @@ def run(config: TuneConfig) -> dict[str, Any]:
         JacobiForcingError: Bad prompts or settings, or nowhere to write to.
     """
     refuse_folder(config.out, "--out")
+    if config.prompts:
+        kind_of(config.prompts)  # that a file is not there should be said before the work
     place = Path(config.out) if config.out else default_place(config.model)
     _check_writable(place, config)
     model = open_model(config)
