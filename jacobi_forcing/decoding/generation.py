@@ -64,8 +64,15 @@ _NOT_DONE = {
     "token_healing": False,
     "max_time": None,
 }
-# What `generate` does after the temperature, and a Sampling has no field for.
-_DRAWING = ("top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "watermarking_config")
+# What `generate` does after the temperature, and a Sampling has no field for; with the value,
+# beside None, that changes nothing.
+_DRAWING = {
+    "top_h": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "watermarking_config": None,
+}
 
 
 def sampling_defaults(config: GenerationConfig, *, draws: bool) -> dict[str, Any]:
@@ -129,7 +136,7 @@ class Rules:
         except Exception as error:  # whatever transformers makes of values that it cannot use
             raise ModelError(
                 f"{model.name}: generation_config.json cannot be obeyed: "
-                f"{' '.join(str(error).split())[:200]} Mend it there."
+                f"{' '.join(str(error).split())[:200].rstrip('.')}. Correct or remove it there."
             ) from error
         if refused:
             raise ModelError(
@@ -166,8 +173,8 @@ class Rules:
 
     def _draws_otherwise(self, sampling: Sampling) -> bool:
         """Tell whether tokens are drawn in a way that Sampling has no fields for."""
-        names = any(getattr(self.config, name, None) is not None for name in _DRAWING)
-        return sampling.temperature > 0 and names
+        found = ((getattr(self.config, name, None), same) for name, same in _DRAWING.items())
+        return sampling.temperature > 0 and any(value not in (None, same) for value, same in found)
 
     def _processors(
         self,
