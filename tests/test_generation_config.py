@@ -143,7 +143,7 @@ def test_what_is_drawn_is_among_what_generate_may_draw(name):
 
 def test_values_that_change_nothing_leave_drawing_to_us():
     same = {"typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "min_length": 0}
-    same |= {"num_beams": 1, "guidance_scale": 1.0, "bad_words_ids": [], "max_new_tokens": 7}
+    same |= {"num_beams": 1, "guidance_scale": 1.0, "stop_strings": [], "max_new_tokens": 7}
     for settings in (same, {name: None for name in same}):
         model = toy_model()
         model.network.generation_config = GenerationConfig(eos_token_id=EOS)

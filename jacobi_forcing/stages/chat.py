@@ -45,11 +45,10 @@ def run(config: ChatConfig) -> None:
             f"{config.model}: its tokenizer has no chat template, so it knows no turns. Continue "
             "a text with `jacobi decode`, or take a model that was trained to chat."
         )
-    sampling = Sampling(**sampling_settings(config, model))
     config = tuned(config, model)
     check_block_size(config, model)
     is_terminal = sys.stdin.isatty()
-    talk = Conversation(config, model, sampling)
+    talk = Conversation(config, model)
     if is_terminal:
         talk.note("/help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves.")
     for line in _typed() if is_terminal else sys.stdin:
@@ -65,9 +64,9 @@ def run(config: ChatConfig) -> None:
 class Conversation:
     """What was said, and the loop that keeps the cache of it from one answer to the next."""
 
-    def __init__(self, config: ChatConfig, model: CausalLM, sampling: Sampling):
+    def __init__(self, config: ChatConfig, model: CausalLM):
         self.config, self.model = config, model
-        self.sampling, self.rules = sampling, Rules(model)
+        self.sampling, self.rules = Sampling(**sampling_settings(config, model)), Rules(model)
         self.context_tokens = min(config.max_tokens, model.context_tokens)
         self.loop = DecodingLoop(
             model,

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,14 @@ def tuned(config: TunedConfig, model: CausalLM) -> TunedConfig:
         )
     names = {f.name for f in fields(DecoderConfig)}.intersection(config.given)
     settings = fill_in({name: getattr(config, name) for name in names}, found.settings())
-    return replace(config, **settings)
+    return config.changed(**settings)
 
 
 def sampling_settings(config: SamplingConfig, model: CausalLM) -> dict[str, Any]:
     """Give the fields of Sampling: what was asked for, else what generation_config.json says.
 
-    Before `tuned`, after which all settings count as asked for. Tokens are drawn only where that
-    is asked for; a log line says so where `model.generate` would draw.
+    Tokens are drawn only where that is asked for; a log line says so where `model.generate` would
+    draw.
     """
     found = model.network.generation_config
     asked = {name: value for name, value in config.sampling.items() if name in config.given}
