@@ -15,6 +15,9 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from tokenizers.processors import TemplateProcessing
+from toys import EOS, PAD, save_toy, toy_tokenizer
+from transformers import GenerationConfig
 
 from jacobi_forcing import problems
 from jacobi_forcing.errors import ConfigError
@@ -85,6 +88,28 @@ def test_texts_and_likelihoods_are_those_of_transformers():
     found, right = ours.loglikelihood(pairs), theirs.loglikelihood(pairs)
     assert [greedy for _, greedy in found] == [greedy for _, greedy in right]
     assert [value for value, _ in found] == pytest.approx([value for value, _ in right], abs=1e-4)
+
+
+def test_what_the_checkpoint_says_of_texts_holds_as_for_the_harness_s_own(tmp_path):
+    folder = save_toy(tmp_path / "model")
+    file = folder / "generation_config.json"
+    settings = {"suppress_tokens": [9, 17, 22], "no_repeat_ngram_size": 2, "min_new_tokens": 6}
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    tokenizer = toy_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", EOS)]
+    )
+    tokenizer.save_pretrained(folder)
+    ours = JacobiLM(str(folder), batch_size=2)
+    plain = load_model(str(folder))
+    theirs = HFLM(plain.network, tokenizer=toy_tokenizer(), batch_size=1)  # which appends nothing
+    contexts = ["w5 w6 w7", "w30 w8", "w2 w2 w41 w9"]
+    until = {"until": ["w63"], "max_gen_toks": 12}
+    asked = [Instance("generate_until", {}, (text, until), i) for i, text in enumerate(contexts)]
+    texts = ours.generate_until(asked)
+    assert texts == theirs.generate_until(asked)
+    plain.network.generation_config = GenerationConfig(eos_token_id=EOS, pad_token_id=PAD)
+    assert texts != theirs.generate_until(asked)
 
 
 def test_settings_that_mean_something_else_are_refused():

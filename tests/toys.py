@@ -74,9 +74,12 @@ def tiny_network(family: str = "qwen2", seed: int = 0, **overrides) -> PreTraine
     return network.float().eval()
 
 
-def toy_tokenizer(**overrides) -> PreTrainedTokenizerFast:
-    """Make a word-level tokenizer: `w2 w3 ...` are ids 2, 3, ..."""
-    names = ["<eos>", "<pad>", *(f"w{i}" for i in range(2, VOCAB))]
+def toy_tokenizer(last: str = f"w{VOCAB - 1}", **overrides) -> PreTrainedTokenizerFast:
+    """Make a word-level tokenizer: `w2 w3 ...` are ids 2, 3, ...; `last` names the last one.
+
+    transformers' StopStringCriteria needs one that is called "abcdef".
+    """
+    names = ["<eos>", "<pad>", *(f"w{i}" for i in range(2, VOCAB - 1)), last]
     tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     options = {"eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<pad>"} | overrides

@@ -16,6 +16,7 @@ from jacobi_forcing.data.chats import check_unicode, find_chat, render, split_an
 from jacobi_forcing.data.files import sha256
 from jacobi_forcing.data.sources import kind_of, read_records
 from jacobi_forcing.errors import DataError
+from jacobi_forcing.models.prompt_text import encode_prompt, with_one_bos
 from jacobi_forcing.problems.problem import Problem
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Prompt(NamedTuple):
     answer: list[int] | None = None  # a likely answer, where one is known; EOS included
     id: str | None = None  # what its source calls it
     record: dict | None = None  # all that its source says of it, where a verifier needs it
+    is_chat: bool = False  # whether it went through the chat template
 
 
 def read_prompts(
@@ -106,7 +108,8 @@ def read_prompt(
             notes["answer"] = "the last turn is the assistant's: it is the answer, not the prompt"
             text = said
     ids = encode(fields, tokenizer, where, context_tokens)
-    return Prompt(ids, answer=encode_answer({"answer": text}, tokenizer, where)), notes
+    answer = encode_answer({"answer": text}, tokenizer, where)
+    return Prompt(ids, answer=answer, is_chat=chat is not None), notes
 
 
 def prompts_fingerprint(prompts: Sequence[Prompt]) -> str:
@@ -167,12 +170,12 @@ def encode(
     fields = record if isinstance(record, dict) else {}
     chat, text = find_chat(fields, where), fields.get("prompt")
     if chat is not None:
-        ids = render(chat.turns, tokenizer, where)
+        ids = with_one_bos(tokenizer, render(chat.turns, tokenizer, where))
     elif text is not None:
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{where}: the prompt is {text!r}; it must be a text and not empty.")
         check_unicode(text, where)
-        ids = tokenizer.encode(text)
+        ids = encode_prompt(tokenizer, text)
     else:
         raise DataError(f'{where}: needs an object with "prompt" or "messages".')
     if not ids:

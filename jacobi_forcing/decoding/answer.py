@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 from jacobi_forcing.config import DecoderConfig, from_mapping
 from jacobi_forcing.decoding.batch import decode_one
 from jacobi_forcing.decoding.events import Finished, Forward
-from jacobi_forcing.decoding.sampling import GREEDY, Sampling
+from jacobi_forcing.decoding.generation import Rules, sampling_defaults, stop_strings
+from jacobi_forcing.decoding.sampling import Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
 from jacobi_forcing.decoding.stream import TextStream
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.prompt_text import encode_prompt
 from jacobi_forcing.models.tuning import fill_in
 
 
@@ -37,7 +39,7 @@ def answer(
     *,
     max_new_tokens: int = 256,
     seed: int = 0,
-    sampling: Sampling = GREEDY,
+    sampling: Sampling | None = None,
     stop: Sequence[str] | str = (),
     on_text: Callable[[str], None] = lambda _: None,
     tuned: bool = True,
@@ -45,13 +47,18 @@ def answer(
 ) -> Answer:
     """Continue `prompt` with exactly the tokens that one at a time would give.
 
+    What the model's generation_config says of texts holds, as in `model.generate`: tokens that are
+    suppressed, n-grams that may not repeat, and so on. Set `model.network.generation_config` to
+    change that.
+
     Args:
         model: From `load_model`.
         prompt: Text, or token ids.
         max_new_tokens: Longest answer.
         seed: Of the noise; it changes how many forwards an answer takes, never the answer.
-        sampling: How tokens are chosen; greedy by default. The same seed in it gives the same ids
-            with every decoder.
+        sampling: How tokens are chosen. By default the likeliest one is taken, with the repetition
+            penalty and the least number of tokens of generation_config; a Sampling that is given
+            says both itself. The same seed in it gives the same ids with every decoder.
         stop: A text, or several, that ends the answer and stays in it.
         on_text: Called with a piece of the answer, perhaps an empty one, after each forward;
             together they are its text.
@@ -62,11 +69,15 @@ def answer(
     Raises:
         ConfigError: A setting is unknown or out of range.
         DataError: The prompt is empty or longer than the model's context.
+        ModelError: generation_config asks for what our loop does not do, such as beam search.
     """
+    rules = Rules(model)
+    if sampling is None:
+        sampling = Sampling(**sampling_defaults(rules.config, draws=False))
     if tuned and model.tuning is not None:
         decoder = fill_in(decoder, model.tuning.settings())
     config = from_mapping(DecoderConfig, decoder, "answer")
-    ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+    ids = encode_prompt(model.tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
     state = make_strategy(config, model.vocab_tokens, seed)
     stream = TextStream(model.tokenizer)
     finished, forwards = decode_one(
@@ -75,8 +86,8 @@ def answer(
         state,
         max_new_tokens,
         lambda forward: on_text(stream.push(forward.accepted)),
-        sampling=sampling,
-        stop=stop,
+        sampling=rules.apply(sampling, ids, min(max_new_tokens, model.context_tokens - len(ids))),
+        stop=[*([stop] if isinstance(stop, str) else stop), *stop_strings(rules.config)],
     )
     on_text(stream.finish())
     text = model.tokenizer.decode(finished.answer_ids, skip_special_tokens=True)

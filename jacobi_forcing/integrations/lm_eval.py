@@ -28,9 +28,11 @@ from lm_eval.models.utils import (
 
 from jacobi_forcing.config import DecoderConfig, SamplingConfig, from_mapping, refuse_unknown
 from jacobi_forcing.decoding import Finished, Request, Sampling, decode, make_strategy
+from jacobi_forcing.decoding.generation import Rules, sampling_defaults, stop_strings
 from jacobi_forcing.decoding.strategies import branch_tokens
 from jacobi_forcing.errors import ConfigError, JacobiForcingError
 from jacobi_forcing.models import load_model
+from jacobi_forcing.models.prompt_text import without_appended
 from jacobi_forcing.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class JacobiLM(HFLM):
             quantize=quantize,
             trust_remote_code=trust_remote_code,
         )
+        self.rules = Rules(self.loaded)
         self.seed = seed
         self.num_tokens = self.num_forwards = 0
         super().__init__(
@@ -142,8 +145,16 @@ class JacobiLM(HFLM):
         refuse_unknown(used, _SAMPLING, "generation settings of the task")
         room = max(1, self.max_length - most)
         ids = self.tok_encode(context)[-room:]  # as the harness does, the end of what is too long
-        sampling = Sampling(**used, seed=self.seed + index)
+        # What the task does not say, generation_config.json does, as for the harness's own class.
+        found = sampling_defaults(self.rules.config, draws=used.get("temperature") != 0.0) | used
+        sampling = self.rules.apply(Sampling(**found, seed=self.seed + index), ids, most)
+        stop = [*stop, *stop_strings(self.rules.config)]
         return Request(index, ids, most, sampling, [text for text in stop if text])
+
+    def tok_encode(self, string: str, *arguments: Any, **more: Any) -> list[int]:
+        """Encode as the harness does, without what the tokenizer appends to every text."""
+        ids = super().tok_encode(string, *arguments, **more)
+        return without_appended(self.tokenizer, string, ids)
 
 
 def _device(asked: str | None) -> str:

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from transformers import GenerationConfig
-
 from jacobi_forcing.config import DecoderConfig
 from jacobi_forcing.data.prompts import encode
 from jacobi_forcing.decoding import Request, Sampling
+from jacobi_forcing.decoding.generation import sampling_defaults, stop_strings
 from jacobi_forcing.errors import ConfigError, DataError, JacobiForcingError
 from jacobi_forcing.integrations.grammar import Grammar
 from jacobi_forcing.serving.facts import Facts
@@ -20,7 +19,6 @@ from jacobi_forcing.serving.schema import ChatBody, CompletionBody
 
 _SEEDS = 1 << 64
 _APART = 0x9E3779B97F4A7C15  # between the seeds of one request's answers: 2**64 / golden ratio
-_TOP_K = 50  # of `generate`, where it draws and nothing is said
 _LARGEST_SCHEMA = 1 << 14  # characters: what a schema compiles to can be far larger than itself
 
 
@@ -70,7 +68,7 @@ class Reader:
         self.facts = facts
         self.decoder = decoder
         self.limits = limits
-        self.defaults = _defaults(facts.generation)
+        self.defaults = sampling_defaults(facts.generation, draws=True)
         self.encoding = threading.Lock()  # a tokenizer that encodes may change its own settings
         self.grammars = Grammars(facts.tokenizer)
 
@@ -93,6 +91,9 @@ class Reader:
                 "n",
             )
         stop = [body.stop] if isinstance(body.stop, str) else list(body.stop or [])
+        stop += stop_strings(self.facts.generation)
+        is_chat = isinstance(body, ChatBody)
+        end_ids = self.facts.chat_eos_ids - self.facts.eos_ids if is_chat else frozenset()
         sampling = self._sampling(body)
         first = secrets.randbits(64) if body.seed is None else body.seed % _SEEDS
         num_alternatives = _num_alternatives(body)
@@ -105,6 +106,7 @@ class Reader:
                 stop=stop,
                 wants_logprobs=num_alternatives is not None,
                 num_alternatives=num_alternatives or 0,
+                end_ids=end_ids,
             )
             for prompt in prompts
             for choice in range(num_choices)
@@ -116,7 +118,7 @@ class Reader:
             num_prompt=sum(map(len, prompts)),
             prompts=[list(request.prompt_ids) for request in requests],
             show_forwards=body.jacobi is not None and body.jacobi.show_forwards,
-            is_chat=isinstance(body, ChatBody),
+            is_chat=is_chat,
             wants_usage=body.stream_options is not None and body.stream_options.include_usage,
             echo=isinstance(body, CompletionBody) and body.echo,
         )
@@ -265,13 +267,3 @@ def _num_alternatives(body: CompletionBody | ChatBody) -> int | None:
     if body.top_logprobs is not None and not body.logprobs:
         raise RefusedError("top_logprobs need logprobs: true.", "top_logprobs")
     return (body.top_logprobs or 0) if body.logprobs else None
-
-
-def _defaults(config: GenerationConfig) -> dict[str, Any]:
-    """Take what `model.generate` would do without arguments: greedy, if its files say no more."""
-    found = {"repetition_penalty": config.repetition_penalty}
-    if config.do_sample:
-        top_k = _TOP_K if config.top_k is None else config.top_k
-        found |= {"temperature": config.temperature or 1.0, "top_k": top_k}
-        found |= {"top_p": config.top_p, "min_p": config.min_p}
-    return {name: value for name, value in found.items() if value is not None}

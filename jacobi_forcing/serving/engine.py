@@ -17,6 +17,7 @@ from typing import NamedTuple
 from jacobi_forcing.config import STRATEGIES, DecoderConfig
 from jacobi_forcing.decoding import DecodingLoop, Finished, Forward, Request, make_strategy
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE
+from jacobi_forcing.decoding.generation import Rules
 from jacobi_forcing.decoding.strategies import branch_tokens, most_guesses
 from jacobi_forcing.decoding.width import AutoWidth, FullWidth, Width
 from jacobi_forcing.errors import JacobiForcingError
@@ -120,6 +121,9 @@ class Engine:
         prefill_tokens: See DecodingLoop.
         prefix_tokens: See DecodingLoop.
         adapts_width: Let the number of guesses follow the load (`AutoWidth`).
+
+    Raises:
+        ModelError: The model's generation_config.json asks for what the loop does not do.
     """
 
     def __init__(
@@ -135,6 +139,7 @@ class Engine:
         adapts_width: bool = True,
     ):
         self.model = model
+        self.rules = Rules(model)
         self.decoder = decoder
         self.batch_size = batch_size
         self.max_waiting = max_waiting
@@ -302,8 +307,8 @@ class Engine:
     def _join(self, job: Job) -> None:
         """Let a request join the loop, or tell why it cannot."""
         index = next(self._indices)
-        job.request = job.request._replace(index=index)
         try:
+            job.request = self._ruled(job.request)._replace(index=index)
             strategy = make_strategy(job.decoder, self.model.vocab_tokens, index)
             self.loop.add(job.request, strategy)
         except Exception as error:
@@ -311,6 +316,12 @@ class Engine:
             return
         self._jobs[index] = job
         self.load.prompt_tokens += len(job.request.prompt_ids)
+
+    def _ruled(self, request: Request) -> Request:
+        """Add what generation_config.json says of texts; it is read in this process alone."""
+        ends = self.model.eos_ids | request.end_ids
+        asked = (request.prompt_ids, request.max_new_tokens, ends)
+        return request._replace(sampling=self.rules.apply(request.sampling, *asked))
 
     def _step(self) -> list[Event]:
         """Run one step; turn what it raises into the end of those it concerns."""

@@ -14,10 +14,15 @@ class Facts(NamedTuple):
     eos_ids: frozenset[int]
     vocab_size: int  # ids that have an embedding
     generation: GenerationConfig  # what `generate` does without arguments
+    chat_eos_ids: frozenset[int]  # see `CausalLM`
 
 
 def facts_of(model: CausalLM) -> Facts:
     """Take them from a loaded model."""
     return Facts(
-        model.tokenizer, model.eos_ids, model.config.vocab_size, model.network.generation_config
+        model.tokenizer,
+        model.eos_ids,
+        model.config.vocab_size,
+        model.network.generation_config,
+        model.chat_eos_ids,
     )

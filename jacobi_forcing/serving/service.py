@@ -200,7 +200,7 @@ class _Answering:
                 number,
                 facts.tokenizer,
                 asked.stop,
-                facts.eos_ids,
+                facts.chat_eos_ids if asked.is_chat else facts.eos_ids,
                 show_forwards=asked.show_forwards,
             )
             for number in range(len(asked.requests))

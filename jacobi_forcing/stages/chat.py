@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib import import_module
 
 from rich.console import Console
@@ -13,12 +14,13 @@ from rich.console import Console
 from jacobi_forcing.config import ChatConfig
 from jacobi_forcing.data.prompts import encode
 from jacobi_forcing.decoding import Finished, Forward, Request, Sampling, make_strategy
+from jacobi_forcing.decoding.generation import Rules, stop_strings
 from jacobi_forcing.decoding.loop import DecodingLoop
 from jacobi_forcing.decoding.stream import TextStream
 from jacobi_forcing.drawing.terminal import figures, forcing_hint, say
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import CausalLM
-from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
+from jacobi_forcing.stages.machine import check_block_size, open_model, sampling_settings, tuned
 
 _HELP = """\
 /system TEXT  give the model this system message from now on; without TEXT, none
@@ -37,7 +39,7 @@ def run(config: ChatConfig) -> None:
         JacobiForcingError: The model has no chat template, a setting does not fit it, or standard
             input is no terminal and a line of it cannot be answered.
     """
-    model = open_model(config)
+    model = open_model(config).for_chat()
     if model.tokenizer.chat_template is None:
         raise ConfigError(
             f"{config.model}: its tokenizer has no chat template, so it knows no turns. Continue "
@@ -64,6 +66,7 @@ class Conversation:
 
     def __init__(self, config: ChatConfig, model: CausalLM):
         self.config, self.model = config, model
+        self.sampling, self.rules = Sampling(**sampling_settings(config, model)), Rules(model)
         self.context_tokens = min(config.max_tokens, model.context_tokens)
         self.loop = DecodingLoop(
             model,
@@ -142,11 +145,14 @@ class Conversation:
     def _answer(self, prompt: list[int]) -> None:
         config, number = self.config, self.num_answers
         self.num_answers += 1
+        sampling = replace(self.sampling, seed=(config.seed + number) % _SEEDS)
+        room = min(config.max_new_tokens, self.context_tokens - len(prompt))
         request = Request(
             number,
             prompt,
             config.max_new_tokens,
-            Sampling(**config.sampling, seed=(config.seed + number) % _SEEDS),
+            self.rules.apply(sampling, prompt, room),
+            stop_strings(self.rules.config),
         )
         strategy = make_strategy(config.decoder, self.model.vocab_tokens, f"{config.seed}/{number}")
         start = time.perf_counter()

@@ -41,7 +41,7 @@ from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import AnswerProgress, progress_bar
 from jacobi_forcing.stages.filters import Filters
-from jacobi_forcing.stages.machine import check_block_size, open_model
+from jacobi_forcing.stages.machine import check_block_size, open_model, report_set_aside
 from jacobi_forcing.stop import telling
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ def run(config: CollectConfig) -> Path:
     # Ray's engines have the GPUs; here the model is only asked who it is.
     model = open_model(config if config.engine == "local" else replace(config, device="cpu"))
     check_block_size(config, model)
+    report_set_aside(config, model, "collect")
     prompts = load_prompts(config, model)
     record = run_record(
         config,
@@ -253,8 +254,8 @@ class Engine:
     def __call__(self, task: str) -> Iterator[str]:
         """Yield a trajectory's line (`data.trajectories`) for every prompt of a task."""
         prompts = {
-            index: Prompt(ids, answer=answer, id=name)
-            for index, ids, answer, name in json.loads(task)
+            index: Prompt(ids, answer=answer, id=name, is_chat=is_chat)
+            for index, ids, answer, name, is_chat in json.loads(task)
         }
         yield from map(to_line, decode_prompts(self.config, self.model, prompts, list(prompts)))
 
@@ -267,7 +268,7 @@ def _decode_in_actors(
         return
     size = _TASK_BATCHES * config.batch_size
     tasks = [
-        json.dumps([(i, prompts[i].ids, prompts[i].answer, prompts[i].id) for i in some])
+        json.dumps([(i, p.ids, p.answer, p.id, p.is_chat) for i in some for p in [prompts[i]]])
         for some in (order[first : first + size] for first in range(0, len(order), size))
     ]
     lines = in_actors(
@@ -304,22 +305,30 @@ def decode_prompts(
         noise = Noise(config.noise, model.vocab_tokens, f"{config.seed}/{request.index}")
         return Jacobi(config.block_size, noise)
 
-    requests = (Request(i, prompts[i].ids, budget, sampling_of(config, i)) for i in order)
+    def ask(index: int) -> Request:
+        prompt = prompts[index]
+        ends = model.chat_eos_ids - model.eos_ids if prompt.is_chat else frozenset()
+        return Request(index, prompt.ids, budget, sampling_of(config, index), end_ids=ends)
+
     longest = max((len(prompts[i].ids) for i in order), default=0) + budget
-    for event in decode(model, requests, start, batch_size=config.batch_size, max_tokens=longest):
+    for event in decode(
+        model, map(ask, order), start, batch_size=config.batch_size, max_tokens=longest
+    ):
         if isinstance(event, Forward):
             recorders[event.request].observe(event)
             num = len(event.accepted)
             on_forward(event.request, num, is_first=event.iteration == 0)
         elif isinstance(event, Finished):
-            recorder = recorders.pop(event.request)
+            recorder, is_chat = recorders.pop(event.request), prompts[event.request].is_chat
+            eos_ids = model.chat_eos_ids if is_chat else model.eos_ids
+            reason = "eos" if event.reason == "stop" else event.reason  # a chat's other ends
             is_cut = len(event.answer_ids) > longest_answer  # by the token that was one too many
             yield Trajectory(
                 prompt_index=event.request,
                 prompt_ids=prompts[event.request].ids,
                 answer_ids=event.answer_ids[:longest_answer],
-                states=recorder.finish(model.pad_id, model.eos_ids, longest_answer),
-                finish_reason="length" if is_cut else event.reason,
+                states=recorder.finish(model.pad_id, eos_ids, longest_answer),
+                finish_reason="length" if is_cut else reason,
                 num_forwards=recorder.num_forwards(longest_answer),
                 solved=None,
                 prompt_id=prompts[event.request].id,

@@ -20,7 +20,7 @@ from jacobi_forcing.drawing.terminal import figures, forcing_hint, say
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.loading import BUNDLED
-from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
+from jacobi_forcing.stages.machine import check_block_size, open_model, sampling_settings, tuned
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +44,17 @@ def run(config: DecodeConfig) -> dict:
     ids = encode(record, model.tokenizer, "--prompt", model.context_tokens)
     if is_chat and not config.chat:
         logger.info("the prompt goes through the model's chat template; --raw continues it as is")
+    sampling = Sampling(**sampling_settings(config, model), seed=config.seed)
     config = tuned(config, model)
     check_block_size(config, model)
     start = time.perf_counter()
     found = answer(
-        model,
+        model.for_chat() if is_chat else model,
         ids,
         on_text=lambda piece: None if config.json else say(piece),
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
-        sampling=Sampling(**config.sampling, seed=config.seed),
+        sampling=sampling,
         tuned=False,  # it is, already
         **asdict(config.decoder),
     )

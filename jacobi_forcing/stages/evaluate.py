@@ -28,7 +28,7 @@ from jacobi_forcing.integrations.outside import generate, vllm
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.loading import own_dtype
 from jacobi_forcing.progress import progress_bar
-from jacobi_forcing.stages.machine import check_block_size, open_model, tuned
+from jacobi_forcing.stages.machine import check_block_size, open_model, report_set_aside, tuned
 
 Turn = tuple[range, list[list[Run]]]  # problems' indices, and per decoder their runs
 
@@ -57,7 +57,10 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         config = tuned(config, model)
     if config.engine != "transformers":
         check_block_size(config, model)
+    report_set_aside(config, model, "evaluate")
     items = task.items(model, original)
+    if getattr(task, "style", "") == "chat":
+        model, original = model.for_chat(), original and original.for_chat()
     assistant = _assistant(config, model, items)
     out = Path(config.out) if config.out else None
     if out is not None:

@@ -2,14 +2,16 @@
 
 import logging
 import shutil
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from jacobi_forcing.config import DecoderConfig, DecodingMachine, TunedConfig
+from jacobi_forcing.config import DecoderConfig, DecodingMachine, SamplingConfig, TunedConfig
 from jacobi_forcing.data.files import write_json
+from jacobi_forcing.decoding.generation import changing_settings, sampling_defaults
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.integrations import write_custom_generate
 from jacobi_forcing.models import CausalLM, load_model
@@ -61,7 +63,40 @@ def tuned(config: TunedConfig, model: CausalLM) -> TunedConfig:
         )
     names = {f.name for f in fields(DecoderConfig)}.intersection(config.given)
     settings = fill_in({name: getattr(config, name) for name in names}, found.settings())
-    return replace(config, **settings)
+    return config.changed(**settings)
+
+
+def sampling_settings(config: SamplingConfig, model: CausalLM) -> dict[str, Any]:
+    """Give the fields of Sampling: what was asked for, else what generation_config.json says.
+
+    Tokens are drawn only where that is asked for; a log line says so where `model.generate` would
+    draw.
+    """
+    found = model.network.generation_config
+    asked = {name: value for name, value in config.sampling.items() if name in config.given}
+    if found.do_sample and "temperature" not in asked:
+        logger.info(
+            "generation_config.json of %s draws tokens (do_sample); here the likeliest is taken. "
+            "--temperature draws.",
+            config.model,
+        )
+    return config.sampling | sampling_defaults(found, draws=False) | asked
+
+
+def report_set_aside(config, model: CausalLM, verb: str) -> None:
+    """Log what generation_config.json asks for and a stage leaves out, unless it was asked for."""
+    names = changing_settings(model.network.generation_config)
+    asked = {"do_sample" if name == "temperature" else name for name in config.given}
+    left = [name for name in names if name not in asked]
+    if left:
+        logger.warning(
+            "generation_config.json of %s sets %s, which changes what model.generate gives; %s "
+            "takes the model's own likeliest tokens unless a flag says otherwise, and leaves that "
+            "out.",
+            config.model,
+            ", ".join(left),
+            verb,
+        )
 
 
 def lasting_name(model: str) -> str:
