@@ -221,6 +221,7 @@ def _make_trainer(
         config,
         on_cpu=model.device.type == "cpu",
         num_processes=PartialState().num_processes,
+        use_cache=getattr(model.network.config, "use_cache", True),
     )
     wants_frozen = "frozen" in (config.teacher, config.ar_teacher)
     patience = EarlyStoppingCallback(config.patience) if config.patience else None

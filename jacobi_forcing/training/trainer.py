@@ -28,6 +28,7 @@ from jacobi_forcing.errors import DataError
 from jacobi_forcing.models import MaskBuilder
 from jacobi_forcing.models.attention import FLEX, GROUPED, TILED, attention, can_flex, is_flex
 from jacobi_forcing.models.masks import layer_windows
+from jacobi_forcing.models.saving import finish
 from jacobi_forcing.training.adapters import bare
 from jacobi_forcing.training.batch import LengthSampler, PackedDataset, clean_part, layout_of
 from jacobi_forcing.training.head import Head, Outputs, find_head
@@ -321,6 +322,13 @@ class JacobiTrainer(Trainer):
             )
         logger.warning("%s; this step is skipped.", found)
         model.zero_grad(set_to_none=True)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Save as Trainer does, then what the result's folder has too (`models.saving`)."""
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            network = bare(self.accelerator.unwrap_model(self.model))
+            finish(network, Path(output_dir or self.args.output_dir))
 
     def _save_checkpoint(self, *arguments: Any) -> None:
         """Save a checkpoint whole or not at all, as on a full disk."""
