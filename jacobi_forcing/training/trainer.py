@@ -9,6 +9,7 @@ Shapes: B = sequences, S = tokens of the longest, V = vocabulary.
 import copy
 import logging
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -329,6 +330,13 @@ class JacobiTrainer(Trainer):
         if self.args.should_save:
             network = bare(self.accelerator.unwrap_model(self.model))
             finish(network, Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, *arguments: Any) -> None:
+        """Load as Trainer does, which reads config.json without asking what family it is of."""
+        with warnings.catch_warnings():
+            # Only a family's own class knows what both spellings of a rotary setting are for.
+            warnings.filterwarnings("ignore", message=".*rope_scaling.*")
+            super()._load_from_checkpoint(*arguments)
 
     def _save_checkpoint(self, *arguments: Any) -> None:
         """Save a checkpoint whole or not at all, as on a full disk."""
