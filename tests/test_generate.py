@@ -201,8 +201,8 @@ def test_a_checkpoint_brings_its_own_generate(tmp_path):
     assert "".join(streamer) == toy_tokenizer().decode(right[0, len(prompt) :])
     with pytest.raises(ValueError, match="trust_remote_code"):
         network.generate(ids, **options, custom_generate=str(folder), trust_remote_code=False)
-    with pytest.raises(ValueError, match="assistant_model"):
-        network.generate(ids, **options, **trusted, assistant_model=network)
+    with pytest.raises(ConfigError, match="assistant_model"):
+        network.generate(ids, **options, **trusted, assistant_model=network, strategy="jacobi")
     words = toy_tokenizer().decode(right[0, len(prompt) : len(prompt) + 1])
     trusted["tokenizer"] = toy_tokenizer()
     short = network.generate(ids, **options, **trusted, stop_strings=words)

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from jacobi_forcing import problems
 from jacobi_forcing.data.files import read_rows, sha256
 from jacobi_forcing.errors import DataError
+from jacobi_forcing.models.prompt_text import encode_prompt, with_one_bos
 from jacobi_forcing.problems.problem import Problem
 
 
@@ -133,7 +134,7 @@ def encode(
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{where}: the prompt is {text!r}; it must be a text and not empty.")
         _check_unicode(text, where)
-        ids = tokenizer.encode(text)
+        ids = encode_prompt(tokenizer, text)
     else:
         raise DataError(f'{where}: needs an object with "prompt" or "messages".')
     if not ids:
@@ -178,14 +179,13 @@ def _encode_messages(messages: Any, tokenizer: PreTrainedTokenizerBase, where: s
             'Give "prompt" instead.'
         )
     try:
-        return tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_dict=False
-        )
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     except Exception as error:  # whatever the template makes of messages that it does not expect
         raise DataError(
             f"{where}: the chat template refuses these messages: {error}. Needed is a list of "
             '{"role": ..., "content": ...}.'
         ) from error
+    return with_one_bos(tokenizer, ids)
 
 
 def read_records(source: str) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from jacobi_forcing.decoding.sampling import GREEDY, Sampling
 from jacobi_forcing.decoding.strategies import make_strategy
 from jacobi_forcing.decoding.stream import TextStream
 from jacobi_forcing.models import CausalLM
+from jacobi_forcing.models.prompt_text import encode_prompt
 from jacobi_forcing.models.tuning import fill_in
 
 
@@ -66,7 +67,7 @@ def answer(
     if tuned and model.tuning is not None:
         decoder = fill_in(decoder, model.tuning.settings())
     config = from_mapping(DecoderConfig, decoder, "answer")
-    ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+    ids = encode_prompt(model.tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
     state = make_strategy(config, model.vocab_tokens, seed)
     stream = TextStream(model.tokenizer)
     finished, forwards = decode_one(

@@ -6,43 +6,40 @@
 this instead of its own loop. It hands on only what stands in the signature by name.
 """
 
-import copy
 import inspect
+import warnings
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import (
     GenerationConfig,
     GenerationMixin,
-    LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    RepetitionPenaltyLogitsProcessor,
 )
 from transformers.generation import (
-    EncoderNoRepeatNGramLogitsProcessor,
-    EncoderRepetitionPenaltyLogitsProcessor,
     EosTokenCriteria,
     GenerateDecoderOnlyOutput,
     GenerationMode,
     MaxLengthCriteria,
-    PrefixConstrainedLogitsProcessor,
     StoppingCriteriaList,
-    SynthIDTextWatermarkLogitsProcessor,
-    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+    StopStringCriteria,
 )
 from transformers.generation.streamers import BaseStreamer
 
 from jacobi_forcing.config import DecoderConfig, check
 from jacobi_forcing.decoding import Finished, Request, Sampling, decode, make_strategy, strategies
-from jacobi_forcing.decoding.stops import Stop, StopStrings
+from jacobi_forcing.decoding.generation import PaddedProcessors
+from jacobi_forcing.decoding.stops import Stop
+from jacobi_forcing.errors import DataError, JacobiForcingError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.attention import grouped_heads
-from jacobi_forcing.models.causal_lm import refuse_unsupported
+from jacobi_forcing.models.causal_lm import refuse_training, refuse_unsupported
 from jacobi_forcing.models.probe import probe
 from jacobi_forcing.models.tuning import Tuning, fill_in
 
@@ -51,7 +48,9 @@ _PREPARED = (
     *("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"),
     *("cache_position", "return_dict", "output_attentions", "output_hidden_states"),
 )
-_STATEFUL = (SynthIDTextWatermarkLogitsProcessor, UnbatchedClassifierFreeGuidanceLogitsProcessor)
+# Arguments that ask for our decoding, and that transformers' own does not know.
+_OURS = {f.name for f in fields(DecoderConfig)} | {"seed"}
+_OURS |= {"jacobi_streamer", "jacobi_stop", "jacobi_tokenizer"}
 _GENERATE = inspect.unwrap(GenerationMixin.generate).__code__
 # What `jacobi tune` found for each model that was probed: both are looked at once.
 _known: weakref.WeakKeyDictionary[PreTrainedModel, Tuning | None] = weakref.WeakKeyDictionary()
@@ -89,7 +88,9 @@ def generate(
         input_ids: [B, L] long, padded on the left.
         logits_processor: Prepared by `generate`; each may look at its own row only, and its result
             may depend on that row's ids only: one that counts its calls is wrong here.
-        stopping_criteria: Prepared by `generate`; asked about one row at a time.
+        stopping_criteria: Prepared by `generate`, those of the caller among them. The lengths and
+            EOS of transformers' own classes are read, also where the caller brings them; all others
+            are asked about one row at a time.
         generation_config: Prepared by `generate`.
         strategy: This and the following, see DecoderConfig. What is not given comes from the
             `tuning.json` beside the model's weights, if it fits this machine, else from there.
@@ -102,23 +103,32 @@ def generate(
         noise: Of drafts.
         seed: Of sampling; None draws one from torch's generator.
         jacobi_streamer: A TextStreamer or the like, for one row; so is `streamer`.
-        jacobi_stop: Texts that end an answer, in place of `stop_strings`, whose `tokenizer`
-            `generate` does not hand on either.
+        jacobi_stop: Texts that end an answer, in place of `stop_strings`: `generate` takes the
+            `tokenizer` of those away before a callable sees it. So does
+            `stopping_criteria=[StopStringCriteria(tokenizer, texts)]`.
         jacobi_tokenizer: For jacobi_stop.
         **model_kwargs: What else `generate` prepares: `attention_mask`, positions that follow from
             it, and a cache, which is refused if it is filled. Other inputs are refused.
 
     Returns:
         [B, longest] long, prompts included, padded on the right; in a GenerateDecoderOnlyOutput
-        where `return_dict_in_generate` is set.
+        that holds `sequences` only where `return_dict_in_generate` is set.
 
     Raises:
         ConfigError: A way of decoding that this is not.
-        ModelError: The model fails the probe.
+        DataError: A prompt is as long as the model's context.
+        ModelError: The model fails the probe, or is in training mode.
     """
+    check(
+        stopping_criteria is not None,
+        "jacobi_forcing.generate is called by transformers. Call "
+        "model.generate(..., custom_generate=jacobi_forcing.generate).",
+    )
+    refuse_training(_name(model), model)  # also where it was probed before
     config = generation_config or model.generation_config
-    assistant, streamer = _held_back()
-    check(assistant is None, "Jacobi decoding needs no assistant_model. Leave it out.")
+    held_back = _held_back()
+    for name in ("assistant_model", "synced_gpus"):
+        check(not held_back.get(name), f"Jacobi decoding does not do {name}. Leave it out.")
     _refuse_other_ways(config, model_kwargs)
     asked = {
         "strategy": strategy,
@@ -131,31 +141,40 @@ def generate(
         "noise": noise,
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    with grouped_heads(model):
-        wrapped = _wrap(model, config)  # probed as it will decode
-    tuning = _known[model]
-    decoder = DecoderConfig(**fill_in(given, tuning.settings(len(input_ids))) if tuning else given)
-    if jacobi_streamer is not None:
-        streamer = jacobi_streamer
-        streamer.put(input_ids.cpu())
-    check(
-        streamer is None or len(input_ids) == 1,
-        f"a streamer takes one row, but input_ids has {len(input_ids)}.",
-    )
     check(
         not jacobi_stop or jacobi_tokenizer is not None,
         "jacobi_stop needs jacobi_tokenizer, to know what tokens say.",
     )
-    stop = StopStrings(jacobi_tokenizer, jacobi_stop) if jacobi_stop else None
+    if jacobi_stop:
+        texts = StopStringCriteria(jacobi_tokenizer, jacobi_stop)
+        stopping_criteria = StoppingCriteriaList([*stopping_criteria, texts])
+    ends = _ends(stopping_criteria, input_ids.shape[1])
+    pad = getattr(config, "_pad_token_tensor", None)
+    pad_id = min(ends.eos_ids, default=0) if pad is None else int(pad)
+    with grouped_heads(model):
+        wrapped = _wrap(model, ends.eos_ids, pad_id)  # probed as it will decode
+    tuning = _known[model]
+    decoder = DecoderConfig(**fill_in(given, tuning.settings(len(input_ids))) if tuning else given)
+    streamer = held_back.get("streamer") if jacobi_streamer is None else jacobi_streamer
+    check(
+        streamer is None or len(input_ids) == 1,
+        f"a streamer takes one row, but input_ids has {len(input_ids)}.",
+    )
     # Named in the signature, it would be taken from `generate`, which then makes another.
     attention_mask = model_kwargs.get("attention_mask")
-    requests = _requests(
-        input_ids, attention_mask, logits_processor, stopping_criteria, stop, config, seed
-    )
+    requests = _requests(input_ids, attention_mask, logits_processor, ends, config, seed)
+    _check_context(wrapped, requests)
+    if jacobi_streamer is not None:
+        streamer.put(input_ids.cpu())
     with grouped_heads(model):
         answers = _decode(wrapped, decoder, requests, streamer)
-    longest = max(map(len, answers))
-    padded = [[*answer, *[wrapped.pad_id] * (longest - len(answer))] for answer in answers]
+        longest = max(map(len, answers.values()))
+        # Without an EOS `generate` lets all rows grow until the last one is at its end.
+        short = [] if ends.pads else [r for r in requests if len(answers[r.index]) < longest]
+        if short:
+            short = [request._replace(max_new_tokens=longest, stop=()) for request in short]
+            answers |= _decode(wrapped, decoder, short, None)
+    padded = [ids + [wrapped.pad_id] * (longest - len(ids)) for _, ids in sorted(answers.items())]
     added = torch.tensor(padded, dtype=input_ids.dtype, device=input_ids.device)
     sequences = torch.cat([input_ids, added], dim=1)
     if config.return_dict_in_generate:
@@ -163,16 +182,118 @@ def generate(
     return sequences
 
 
-def _held_back() -> tuple[Any, Any]:
-    """Find the `assistant_model` and `streamer` that `generate` has, and tells no callable of.
+def generate_or_ordinary(model: PreTrainedModel, *arguments: Any, **settings: Any) -> Any:
+    """Decode with ours what ours can do, and with transformers' own `generate` all else.
 
-    It has shown the prompt to the streamer already, whose reader would wait for the rest for ever.
+    What `custom_generate/generate.py` of a checkpoint calls: transformers puts that in the place of
+    `model.generate`, and code that never heard of us calls it too.
+
+    Args:
+        model: Of the checkpoint.
+        *arguments: Of `generate`, by position.
+        **settings: Of `generate`, and of ours.
+
+    Raises:
+        JacobiForcingError: Ours was asked for by one of its own arguments, and cannot do it; or it
+            failed when a streamer had been given text.
+    """
+    ordinary = type(model).generate  # not the model's own attribute, which leads here
+    names = list(inspect.signature(GenerationMixin.generate).parameters)[1:]
+    settings |= dict(zip(names, arguments, strict=False))
+    streamer = _Watched(settings.get("streamer"))
+    if settings.get("custom_generate") is not None or _heals(model, settings):
+        return ordinary(model, **settings)
+    try:
+        changed = {} if streamer.inner is None else {"streamer": None, "jacobi_streamer": streamer}
+        changed |= _with_stop_strings(model, settings)
+        return ordinary(model, **settings | changed | {"custom_generate": generate})
+    except JacobiForcingError as error:
+        if _OURS & settings.keys() or streamer.is_used:
+            raise
+        warnings.warn(
+            f"{error} Here transformers' own generate decodes instead, one token at a time.",
+            stacklevel=3,
+        )
+    return ordinary(model, **settings)
+
+
+def _setting(model: PreTrainedModel, settings: dict[str, Any], name: str) -> Any:
+    """Find what `generate` would take for one of its settings."""
+    if settings.get(name) is not None:
+        return settings[name]
+    given = getattr(settings.get("generation_config"), name, None)
+    return getattr(model.generation_config, name, None) if given is None else given
+
+
+def _heals(model: PreTrainedModel, settings: dict[str, Any]) -> bool:
+    """Tell whether a tokenizer is needed that `generate` would not have beside a callable."""
+    return bool(_setting(model, settings, "token_healing"))
+
+
+def _with_stop_strings(model: PreTrainedModel, settings: dict[str, Any]) -> dict[str, Any]:
+    """Make of `stop_strings`, which need the tokenizer, the criterion that they would become."""
+    texts, tokenizer = _setting(model, settings, "stop_strings"), settings.get("tokenizer")
+    if texts is None or tokenizer is None:
+        return {}
+    criteria = list(settings.get("stopping_criteria") or [])
+    if not any(type(rule) is StopStringCriteria for rule in criteria):  # the caller's goes before
+        criteria.append(StopStringCriteria(tokenizer, texts))
+    return {"stop_strings": None, "stopping_criteria": criteria}
+
+
+class _Watched(BaseStreamer):
+    """A streamer, and whether it was given anything."""
+
+    def __init__(self, inner: BaseStreamer | None):
+        self.inner, self.is_used = inner, False
+
+    def put(self, value: Tensor) -> None:
+        """Hand ids on."""
+        self.is_used = True
+        self.inner.put(value)
+
+    def end(self) -> None:
+        """Hand the end on."""
+        self.inner.end()
+
+
+def _held_back() -> dict[str, Any]:
+    """Find the arguments that `generate` has, and tells no callable of, such as `streamer`.
+
+    It has shown the prompt to a streamer already, whose reader would wait for the rest for ever.
     """
     frame = inspect.currentframe()
     while frame is not None and frame.f_code is not _GENERATE:
         frame = frame.f_back
-    found = frame.f_locals if frame is not None else {}
-    return found.get("assistant_model"), found.get("streamer")
+    return dict(frame.f_locals) if frame is not None else {}
+
+
+class _Ends(NamedTuple):
+    """When answers end."""
+
+    max_new_tokens: int
+    eos_ids: frozenset[int]
+    pads: bool  # whether `generate` pads rows that are at their end, or lets them grow
+    others: StoppingCriteriaList  # to be asked
+
+
+def _ends(criteria: StoppingCriteriaList, num_prompt: int) -> _Ends:
+    """Read what the loop does itself: to ask would take a tensor and a wait for every token.
+
+    A length or an EOS that the caller gave stands in the list in place of the one from the
+    settings.
+    """
+    lengths = [rule.max_length for rule in criteria if type(rule) is MaxLengthCriteria]
+    eos = [rule.eos_token_id for rule in criteria if type(rule) is EosTokenCriteria]
+    return _Ends(
+        # `generate` asks after a token only.
+        max(1, min(lengths) - num_prompt),
+        frozenset(token for ids in eos for token in ids.flatten().tolist()),
+        any(hasattr(rule, "eos_token_id") for rule in criteria),
+        StoppingCriteriaList(
+            rule for rule in criteria if type(rule) not in (MaxLengthCriteria, EosTokenCriteria)
+        ),
+    )
 
 
 def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -> None:
@@ -181,6 +302,7 @@ def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -
         "prompt lookup (prompt_lookup_num_tokens; ours is strategy='prompt-lookup')": bool(
             config.prompt_lookup_num_tokens
         ),
+        "a quantized cache (cache_implementation)": config.cache_implementation == "quantized",
         "output_scores": bool(config.output_scores),
         "output_logits": bool(config.output_logits),
         "output_attentions": bool(config.output_attentions),
@@ -216,14 +338,12 @@ def _refuse_other_ways(config: GenerationConfig, model_kwargs: dict[str, Any]) -
     )
 
 
-def _wrap(model: PreTrainedModel, config: GenerationConfig) -> CausalLM:
-    eos = config.eos_token_id
-    eos_ids = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
-    pad_id = config.pad_token_id
-    if pad_id is None:
-        pad_id = eos_ids[0] if eos_ids else 0  # as generate chooses it
-    name = model.name_or_path or model.config.model_type
-    wrapped = CausalLM(name, model, None, frozenset(eos_ids), pad_id)
+def _name(model: PreTrainedModel) -> str:
+    return model.name_or_path or model.config.model_type
+
+
+def _wrap(model: PreTrainedModel, eos_ids: frozenset[int], pad_id: int) -> CausalLM:
+    wrapped = CausalLM(_name(model), model, None, eos_ids, pad_id)
     if model not in _known:
         refuse_unsupported(wrapped.name, model)
         probe(wrapped)
@@ -231,12 +351,28 @@ def _wrap(model: PreTrainedModel, config: GenerationConfig) -> CausalLM:
     return wrapped
 
 
+def _check_context(model: CausalLM, requests: list[Request]) -> None:
+    """Refuse prompts that fill the context, and warn where answers may end with it."""
+    longest, context = max(len(request.prompt_ids) for request in requests), model.context_tokens
+    if longest >= context:
+        raise DataError(
+            f"a prompt has {longest} tokens, but the context of {model.name} holds {context} with "
+            "the answer, and Jacobi decoding does not go beyond. Shorten it."
+        )
+    asked = max(len(request.prompt_ids) + request.max_new_tokens for request in requests)
+    if asked > context:
+        warnings.warn(
+            f"prompt and answer may take {asked} tokens, but the context of {model.name} holds "
+            f"{context}. Jacobi decoding ends there; transformers' own generate goes on.",
+            stacklevel=4,
+        )
+
+
 def _requests(
     input_ids: Tensor,
     attention_mask: Tensor | None,
     processors: LogitsProcessorList | None,
-    criteria: StoppingCriteriaList | None,
-    stop: Stop | None,
+    ends: _Ends,
     config: GenerationConfig,
     seed: int | None,
 ) -> list[Request]:
@@ -246,11 +382,6 @@ def _requests(
         isinstance(seed, int) and 0 <= seed < 2**64,
         f"seed is {seed!r}, must be from 0 to 2**64 - 1.",
     )
-    # The loop knows these two itself; asking them would take a tensor and a wait for every token.
-    criteria = StoppingCriteriaList(
-        rule for rule in criteria or () if type(rule) not in (MaxLengthCriteria, EosTokenCriteria)
-    )
-    max_new_tokens = config.max_length - input_ids.shape[1]
     requests = []
     for index, row in enumerate(input_ids):
         num_pad = 0 if attention_mask is None else int((attention_mask[index] == 0).sum())
@@ -262,63 +393,13 @@ def _requests(
         sampling = Sampling(
             # Processors divide by the temperature and truncate themselves.
             temperature=1.0 if config.do_sample else 0.0,
-            processors=[_Padded(processors, index, row[:num_pad])] if processors else (),
+            processors=[PaddedProcessors(processors, index, row[:num_pad])] if processors else (),
             seed=(seed + index) % 2**64,
         )
-        rules = [_stop(criteria, row)] if criteria else []
-        rules += [stop] if stop is not None else []
+        stop = _stop(ends.others, row) if ends.others else ()
         prompt = row[num_pad:].tolist()
-        requests.append(Request(index, prompt, max_new_tokens, sampling, _any(rules) or ()))
+        requests.append(Request(index, prompt, ends.max_new_tokens, sampling, stop))
     return requests
-
-
-class _Padded:
-    """Processors that see a row as `generate` shows it, padding included."""
-
-    def __init__(self, processors: LogitsProcessorList, row: int, padding: Tensor):
-        self.processors = LogitsProcessorList(_of_row(p, row) for p in processors)
-        self.padding = padding
-
-    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        """Process [rows, V] scores of [rows, length] ids."""
-        padding = self.padding.to(ids.device).expand(len(ids), -1)
-        return self.processors(torch.cat([padding, ids], dim=1), scores)
-
-
-def _of_row(processor: LogitsProcessor, row: int) -> LogitsProcessor:
-    """Make of a processor that knows all rows of the batch one that knows its own."""
-    check(
-        not isinstance(processor, _STATEFUL),
-        f"{type(processor).__name__} depends on more than its row's ids, so a draft cannot be "
-        "verified under it. Leave it out.",
-    )
-    if isinstance(processor, PrefixConstrainedLogitsProcessor):
-        allowed = processor._prefix_allowed_tokens_fn
-        return PrefixConstrainedLogitsProcessor(lambda _, ids: allowed(row, ids), 1)
-    if isinstance(processor, EncoderRepetitionPenaltyLogitsProcessor):
-        own = copy.copy(processor)
-        own.encoder_input_ids = processor.encoder_input_ids[row : row + 1]
-        return _EachRowAlone(own)
-    if isinstance(processor, EncoderNoRepeatNGramLogitsProcessor):
-        own = copy.copy(processor)
-        own.generated_ngrams, own.batch_size = processor.generated_ngrams[row : row + 1], 1
-        return _EachRowAlone(own)
-    ignored = getattr(processor, "prompt_ignore_length", None)
-    if isinstance(processor, RepetitionPenaltyLogitsProcessor) and isinstance(ignored, Tensor):
-        return RepetitionPenaltyLogitsProcessor(processor.penalty, int(ignored[row]))
-    return processor
-
-
-class _EachRowAlone:
-    """A processor that holds one row's facts, for several texts of that row."""
-
-    def __init__(self, processor: LogitsProcessor):
-        self.processor = processor
-
-    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        """Process [rows, V] scores of [rows, length] ids."""
-        pairs = zip(ids.split(1), scores.split(1), strict=True)
-        return torch.cat([self.processor(*pair) for pair in pairs])
 
 
 def _stop(criteria: StoppingCriteriaList, prompt: Tensor) -> Stop:
@@ -335,16 +416,12 @@ def _stop(criteria: StoppingCriteriaList, prompt: Tensor) -> Stop:
     return is_met
 
 
-def _any(rules: Sequence[Stop]) -> Stop | None:
-    return (lambda answer: any(rule(answer) for rule in rules)) if rules else None
-
-
 def _decode(
     model: CausalLM,
     decoder: DecoderConfig,
     requests: list[Request],
     streamer: BaseStreamer | None,
-) -> list[list[int]]:
+) -> dict[int, list[int]]:
     answers: dict[int, list[int]] = {}
     longest = max(len(request.prompt_ids) + request.max_new_tokens for request in requests)
     for event in decode(
@@ -361,4 +438,4 @@ def _decode(
             streamer.put(torch.tensor(event.accepted))
     if streamer is not None:
         streamer.end()
-    return [answers[request.index] for request in requests]
+    return answers

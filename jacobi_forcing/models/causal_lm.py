@@ -2,7 +2,8 @@
 
 import hashlib
 import inspect
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from jacobi_forcing.errors import ModelError
 from jacobi_forcing.models.attention import choose_kernels
 from jacobi_forcing.models.tuning import Tuning, find_tuning
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,29 @@ class CausalLM:
     def dtype(self) -> torch.dtype:
         """The weights' floating-point type."""
         return self.network.dtype
+
+    @cached_property
+    def chat_eos_ids(self) -> frozenset[int]:
+        """The ids that end an answer in a chat: `eos_ids`, and all that a chat may end with.
+
+        These are the EOS of the tokenizer, of generation_config.json and of config.json, and the
+        special token that ends an assistant's turn in the chat template. Raw prompts end as in
+        `model.generate`, at `eos_ids`.
+        """
+        if self.tokenizer is None:
+            return self.eos_ids
+        turn_end = _turn_end(self.tokenizer)
+        named = [
+            *(_ids(source) for source in _eos_sources(self.network, self.tokenizer)),
+            frozenset([] if turn_end is None else [turn_end]),
+        ]
+        return self.eos_ids.union(*named)
+
+    def for_chat(self) -> "CausalLM":
+        """Return the same model, with answers that end at any of `chat_eos_ids`."""
+        if self.eos_ids == self.chat_eos_ids:
+            return self
+        return replace(self, eos_ids=self.chat_eos_ids)
 
     @cached_property
     def vocab_tokens(self) -> int:
@@ -111,17 +137,39 @@ def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
             "tokenizer_config.json."
         )
     pad_id = tokenizer.pad_token_id
-    return CausalLM(
+    model = CausalLM(
         name=name,
         network=network,
         tokenizer=tokenizer,
         eos_ids=eos_ids,
         pad_id=min(eos_ids) if pad_id is None else pad_id,
     )
+    _report_chat_ends(model)
+    return model
+
+
+def refuse_training(name: str, network: PreTrainedModel) -> None:
+    """Raise ModelError where a network, or a part of it, is in training mode."""
+    if not isinstance(network, PreTrainedModel):  # a wrapper of ours switches modes itself
+        return
+    part = next((part for part, module in network.named_modules() if module.training), None)
+    if part is None:
+        return
+    checkpoints = any(getattr(m, "gradient_checkpointing", False) for m in network.modules())
+    reason = "with gradient checkpointing" if checkpoints else "where dropout is active"
+    raise ModelError(
+        f"{name}: {f'its module {part}' if part else 'the model'} is in training mode, {reason}, "
+        "so it cannot be decoded. Call model.eval() first."
+    )
 
 
 def refuse_unsupported(name: str, network: PreTrainedModel) -> None:
-    """Raise ModelError where state cannot be rolled back, or attention takes no masks of ours."""
+    """Raise ModelError where a bare network cannot be decoded.
+
+    That is in training mode, where its state cannot be rolled back, or where its attention takes no
+    masks of ours.
+    """
+    refuse_training(name, network)
     attention = str(network.config._attn_implementation)
     if attention.startswith(("flex", "flash", "paged")):  # flex_attention breaks the process
         raise ModelError(
@@ -158,8 +206,71 @@ def _cannot_roll_back(name: str, family: str) -> str:
 
 def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """The ids that end `model.generate`, in the order transformers looks for them."""
-    for source in (getattr(network, "generation_config", None), network.config, tokenizer):
-        ids = getattr(source, "eos_token_id", None)
-        if ids is not None:
-            return frozenset([ids] if isinstance(ids, int) else ids)
+    for source in _eos_sources(network, tokenizer):
+        ids = _ids(source)
+        if ids:
+            return ids
     return frozenset()
+
+
+def _eos_sources(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple:
+    """List what may name an EOS, in the order transformers looks for one."""
+    config = network.config
+    return (
+        getattr(network, "generation_config", None),
+        config,
+        config.get_text_config(),
+        tokenizer,
+    )
+
+
+def _ids(source: Any) -> frozenset[int]:
+    """Read the EOS ids that a configuration or a tokenizer names."""
+    ids = getattr(source, "eos_token_id", None)
+    if ids is None:
+        return frozenset()
+    return frozenset(torch.as_tensor(ids).flatten().tolist())
+
+
+def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Find the special token that directly follows an assistant's turn in the chat template."""
+    if tokenizer.chat_template is None:
+        return None
+    said = "Xyzzy"
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": said}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # a template may refuse such turns; it does so again where a chat is encoded
+        return None
+    _, found, rest = text.rpartition(said)
+    rest = rest.lstrip() if found else ""
+    special = {
+        str(token): token_id
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
+    special |= dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    names = sorted(filter(rest.startswith, special), key=len)
+    return special[names[-1]] if names else None
+
+
+def _report_chat_ends(model: CausalLM) -> None:
+    """Log where chats end at more tokens than raw prompts do."""
+    if model.tokenizer.chat_template is None or model.chat_eos_ids == model.eos_ids:
+        return
+    more = model.chat_eos_ids - model.eos_ids
+    raw, chat = (
+        ", ".join(f"{name} ({i})" for i, name in zip(ids, _names(model, ids), strict=True))
+        for ids in (sorted(model.eos_ids), sorted(more))
+    )
+    logger.info(
+        "%s: generate ends at %s, but its tokenizer, config.json or chat template ends a turn with "
+        "%s too. Chats end at any of them, raw prompts at the former only.",
+        model.name,
+        raw,
+        chat,
+    )
+
+
+def _names(model: CausalLM, ids: list[int]) -> list[str]:
+    return [str(name) for name in model.tokenizer.convert_ids_to_tokens(ids)]

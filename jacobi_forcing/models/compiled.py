@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import Cache
 
 from jacobi_forcing.models.cache import SlotCache
-from jacobi_forcing.models.causal_lm import CausalLM
+from jacobi_forcing.models.causal_lm import CausalLM, refuse_training
 from jacobi_forcing.models.forward import RaggedForward
 from jacobi_forcing.models.masks import MaskBuilder
 
@@ -268,7 +268,12 @@ class CompiledForward(RaggedForward):
 
 
 def make_forward(model: CausalLM, num_rows: int, num_slots: int) -> RaggedForward:
-    """Make the forward that a model was loaded for: compiled, or eager."""
+    """Make the forward that a model was loaded for: compiled, or eager.
+
+    Raises:
+        ModelError: The model is in training mode.
+    """
+    refuse_training(model.name, model.network)
     kind = RaggedForward if model.step is None else CompiledForward
     return kind(model, num_rows, num_slots)
 

@@ -30,6 +30,7 @@ from jacobi_forcing.drawing.terminal import Side, watch
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.evaluation.statistics import wilson
 from jacobi_forcing.models import CausalLM, load_model
+from jacobi_forcing.models.prompt_text import encode_prompt
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
 from jacobi_forcing.progress import progress_bar
@@ -79,7 +80,7 @@ def run_pair(
         for model, decoders in table_rows:
             runs = compare(
                 model,
-                [model.tokenizer.encode(problem.prompt) for problem in chosen],
+                [encode_prompt(model.tokenizer, problem.prompt) for problem in chosen],
                 decoders,
                 max_new_tokens=max_new_tokens,
                 seed=config.seed,
@@ -118,7 +119,7 @@ def _show_side_by_side(
     )
 
     def side(model: CausalLM, decoder: DecoderConfig) -> tuple[Side, Iterator[Forward | Finished]]:
-        request = Request(0, model.tokenizer.encode(problem.prompt), max_new_tokens)
+        request = Request(0, encode_prompt(model.tokenizer, problem.prompt), max_new_tokens)
         machine = make_strategy(decoder, model.vocab_tokens, f"{config.seed}/0")
         longest = len(request.prompt_ids) + max_new_tokens
         events = decode(model, [request], lambda _: machine, max_tokens=longest)
@@ -191,7 +192,7 @@ def _draw(
     """Draw the window decode with the median tokens per forward: neither the best nor the worst."""
     by_ratio = sorted(range(len(runs)), key=lambda i: len(runs[i].answer) / runs[i].num_forwards)
     index = by_ratio[len(runs) // 2]
-    prompt = model.tokenizer.encode(chosen[index].prompt)
+    prompt = encode_prompt(model.tokenizer, chosen[index].prompt)
     # `compare` keeps no events; the same noise gives the same decode again.
     (decoder,) = _decoders(config, "window")
     strategy = make_strategy(decoder, model.vocab_tokens, f"{config.seed}/{index}")
