@@ -136,6 +136,13 @@ def test_either_spelling_alone_tells_all(family):
     assert (str(theta) in json.dumps(found)) == bool(rope)
 
 
+def test_a_setting_kept_under_another_name_has_its_own_too(tmp_path):
+    save_network(tiny_network("qwen3_moe"), tmp_path)
+    written = read(tmp_path / "config.json")
+    assert written["num_experts"] == written["num_local_experts"] == 4
+    assert AutoConfig.from_pretrained(tmp_path).num_experts == 4
+
+
 def test_parts_of_a_configuration_have_both_spellings():
     text = {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 2e6}}}
     config = Gemma3Config(text_config=text)

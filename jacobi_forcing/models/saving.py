@@ -7,6 +7,7 @@ and takes a default, without a word, where it finds none.
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ def in_both_spellings(written: dict[str, Any], config: PretrainedConfig) -> dict
             found[name] = in_both_spellings(found[name], part)
     if isinstance(found.get("dtype"), str):
         found["torch_dtype"] = found["dtype"]
+    # Some families keep a setting under another name than the one they ask for.
+    own = {field.name for field in fields(config)}
+    for name, kept in config.attribute_map.items():
+        if name in own and kept in written:
+            found.setdefault(name, written[kept])
     return found | _old_rope(written, config)
 
 
