@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import load_file
 from toys import save_toy, toy_model
 from training import small_run, train_config
+from transformers import AutoModelForCausalLM
 
 from jacobi_forcing.errors import ConfigError, ModelError
 from jacobi_forcing.models import load_model
 from jacobi_forcing.stages import train
+from jacobi_forcing.stages.machine import save_model
 from jacobi_forcing.training.adapters import WithoutAdapters, add_adapters, bare
 
 peft = pytest.importorskip("peft", reason="needs PEFT: pip install 'jacobi-forcing[lora]'")
@@ -155,6 +157,107 @@ def test_only_adapters_learn(toy, packed, tmp_path, monkeypatch):
 def test_targets_that_cannot_be_adapted_are_refused(targets):
     with pytest.raises(ConfigError, match="--lora-targets"):
         adapted(lora_targets=targets)
+
+
+# What the embedding and the head are called, by family.
+NAMES = {"qwen2": ("embed_tokens", "lm_head"), "gpt2": ("wte", "lm_head")}
+NAMES |= {"gpt_neox": ("embed_in", "lm_head")}
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_targets_that_share_their_weights_with_the_head_are_refused(family):
+    name = NAMES[family][0]
+    tied = toy_model(family, tie_word_embeddings=True)
+    whole = next(n for n, m in tied.network.named_modules() if n.endswith(name))
+    for targets in (name, whole, f"{name},{NAMES[family][1]}", NAMES[family][1]):
+        model = toy_model(family, tie_word_embeddings=True)
+        config = train_config("-", "-", lora_rank=4, lora_targets=targets)
+        with pytest.raises(ConfigError, match=r"--lora-targets .* names the LM head too.*Leave"):
+            add_adapters(model.network, config)
+    config = train_config("-", "-", lora_rank=4)
+    names = [n for n, p in add_adapters(tied.network, config).named_parameters() if p.requires_grad]
+    assert names
+    assert not any(name in n or NAMES[family][1] in n for n in names)
+
+
+def test_targets_whose_weights_another_module_uses_are_refused():
+    model = toy_model()
+    layers = model.network.model.layers
+    layers[0].self_attn.q_proj.weight = layers[1].self_attn.q_proj.weight
+    config = train_config("-", "-", lora_rank=4, lora_targets="q_proj")
+    with pytest.raises(ConfigError, match=r"other modules use the weights of .*q_proj too"):
+        add_adapters(model.network, config)
+
+
+def test_adapters_at_an_embedding_of_its_own_decode_as_what_was_trained(
+    toy, packed, tmp_path, monkeypatch
+):
+    found, save = [], train._save
+    monkeypatch.setattr(
+        train, "_save", lambda c, m, n, w: (found.append(logits(n.eval())), save(c, m, n, w))
+    )
+    small_run(toy, packed, tmp_path, lora_targets="q_proj,embed_tokens", **SETTINGS)
+    loaded = logits(load_model(str(tmp_path)).network)
+    assert torch.allclose(loaded, found[0], atol=2e-4)
+    assert (loaded - logits(load_model(str(toy)).network)).abs().max() > 0.1
+
+
+def made_elsewhere(base, folder, **settings):
+    """Adapters that PEFT alone makes and saves; their logits as PEFT loads them, unmerged."""
+    network = AutoModelForCausalLM.from_pretrained(base)
+    network = peft.get_peft_model(network, peft.LoraConfig(r=4, task_type="CAUSAL_LM", **settings))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    network.save_pretrained(folder)
+    again = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
+    return logits(again.eval())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # PEFT's, of tying
+@pytest.mark.parametrize(
+    ("family", "kind", "at"),
+    [
+        *(
+            ("qwen2", kind, at)
+            for kind in ("target", "whole")
+            for at in ("embedding", "head", "both")
+        ),
+        *(
+            ("qwen2", "tied", "embedding"),
+            ("qwen2", "tied", "head"),
+            ("qwen2", "tokens", "embedding"),
+        ),
+        *(("qwen2", "linear", ""), ("gpt2", "linear", "")),
+        *((family, "target", "embedding") for family in ("gpt2", "gpt_neox")),
+    ],
+)
+def test_adapters_made_elsewhere_at_tied_weights_decode_as_they_were_trained(
+    family, kind, at, tmp_path
+):
+    embedding, head = NAMES[family]
+    names = {"embedding": [embedding], "head": [head]}.get(at, [embedding, head])
+    settings = {
+        "target": {"target_modules": names},
+        "whole": {"target_modules": "all-linear", "modules_to_save": names},
+        "tied": {"target_modules": names, "ensure_weight_tying": True},
+        "tokens": {"target_modules": "all-linear", "trainable_token_indices": {embedding: [3, 9]}},
+        "linear": {"target_modules": "all-linear"},
+    }[kind]
+    base = save_toy(tmp_path / "base", family, tie_word_embeddings=True)
+    expected = made_elsewhere(base, tmp_path / "adapters", **settings)
+    model = load_model(str(tmp_path / "adapters"), probed=False)
+    torch.testing.assert_close(logits(model.network), expected, atol=1e-3, rtol=1e-4)
+    assert (expected - logits(AutoModelForCausalLM.from_pretrained(base))).abs().max() > 0.1
+    # What is now two is saved as two; what is still one stays one.
+    save_model(tmp_path / "whole", model, model.network)
+    again = load_model(str(tmp_path / "whole"), probed=False).network
+    assert torch.equal(logits(again), logits(model.network))
+    ends = again.get_input_embeddings().weight, again.get_output_embeddings().weight
+    assert (ends[0] is ends[1]) == again.config.tie_word_embeddings == torch.equal(*ends)
+    assert again.config.tie_word_embeddings == (kind in ("tied", "tokens", "linear"))
 
 
 def test_four_bits_without_a_gpu_are_refused(toy):

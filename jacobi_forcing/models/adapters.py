@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from jacobi_forcing.errors import ConfigError, ModelError
@@ -73,13 +74,38 @@ def merged(name: str, folder: Path, found: CausalLM) -> PreTrainedModel:
                 f"at {base.model} ({base.weights}, found {weights}). Put that model back, or train "
                 "the adapters again."
             )
-    with without_renaming_notice():
+    with _untied(found.network), without_peft_notices():
         return PeftModel.from_pretrained(found.network, str(folder)).merge_and_unload()
 
 
 @contextmanager
-def without_renaming_notice() -> Iterator[None]:
-    """Keep a notice from users: PEFT 0.21 calls something by a name transformers 5.23 gives up."""
+def _untied(network: PreTrainedModel) -> Iterator[None]:
+    """Give a tied LM head weights of its own for a while, and for good if they come to differ.
+
+    An adapter at the embedding or at the head was trained beside the other one as it was. Merged
+    into weights that both use, it would change both.
+    """
+    head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
+    is_tied = head is not None and head.weight is embedding.weight
+    if is_tied:
+        head.weight = nn.Parameter(head.weight.detach().clone())
+    yield
+    if is_tied:
+        # Either may have been replaced by a module that was trained whole.
+        head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
+        is_tied = torch.equal(head.weight, embedding.weight)
+        if is_tied:
+            head.weight = embedding.weight
+        network.config.tie_word_embeddings = is_tied
+        network.config.get_text_config().tie_word_embeddings = is_tied
+
+
+@contextmanager
+def without_peft_notices() -> Iterator[None]:
+    """Keep notices of PEFT 0.21 from users: what they ask for is done here, or not the user's."""
     with warnings.catch_warnings():
+        # A name that transformers 5.23 gives up.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        # Adapters at tied weights: refused where they are made, untied where they are merged.
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         yield

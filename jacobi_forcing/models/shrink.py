@@ -20,6 +20,7 @@ from jacobi_forcing.errors import ModelError
 from jacobi_forcing.models import adapters
 from jacobi_forcing.models.causal_lm import refuse_by_config
 from jacobi_forcing.models.loading import BUNDLED, load_tokenizer
+from jacobi_forcing.models.saving import save_network, save_tokenizer
 from jacobi_forcing.models.small import small
 
 # Renders messages where the tokenizer, and with it the model's own template, is missing.
@@ -111,9 +112,9 @@ def save_small(found: Architecture, folder: Path, seed: int) -> None:
         network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except (ValueError, RuntimeError, TypeError, KeyError) as error:
         raise ModelError(f"{config.model_type}: cannot be made small: {error}") from error
-    network.save_pretrained(folder)
-    found.tokenizer.save_pretrained(folder)
-    # What these say goes before what save_pretrained derives, and names ids of the real tokenizer.
+    save_network(network, folder)
+    save_tokenizer(found.tokenizer, folder)
+    # What these say goes before what was saved so far, and names ids of the real tokenizer.
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": _eos(config)}))
 
 

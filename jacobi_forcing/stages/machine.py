@@ -10,14 +10,16 @@ import torch
 from torch import nn
 
 from jacobi_forcing.config import DecoderConfig, DecodingMachine, SamplingConfig, TunedConfig
-from jacobi_forcing.data.files import write_json
+from jacobi_forcing.data.files import read_json, write_json
 from jacobi_forcing.decoding.generation import changing_settings, sampling_defaults
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.integrations import write_custom_generate
 from jacobi_forcing.models import CausalLM, load_model
-from jacobi_forcing.models.adapters import BASE, Base
+from jacobi_forcing.models.adapters import BASE, CONFIG, Base
 from jacobi_forcing.models.loading import BUNDLED
+from jacobi_forcing.models.saving import finish, save_tokenizer
 from jacobi_forcing.models.tuning import fill_in, read_tuning
+from jacobi_forcing.training.adapters import bare
 
 logger = logging.getLogger(__name__)
 
@@ -126,10 +128,14 @@ def save_model(out: Path, model: CausalLM, network: nn.Module, base: Base | None
     staging = out / ".saving"
     shutil.rmtree(staging, ignore_errors=True)
     network.save_pretrained(staging)
+    finish(bare(network), staging)
     if base is not None:
         write_json(staging / BASE, base._asdict())
+        # Other tools load the base from here: PEFT's own entry may hold for one working folder.
+        place = {"base_model_name_or_path": str(BUNDLED.get(base.model, base.model))}
+        write_json(staging / CONFIG, read_json(staging / CONFIG) | place)
         (staging / "README.md").unlink(missing_ok=True)  # PEFT's empty form
-    model.tokenizer.save_pretrained(staging)
+    save_tokenizer(model.tokenizer, staging)
     for file in staging.iterdir():
         file.replace(out / file.name)
     staging.rmdir()

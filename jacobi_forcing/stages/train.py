@@ -292,6 +292,7 @@ def _make_trainer(
         on_cpu=model.device.type == "cpu",
         num_processes=PartialState().num_processes,
         num_sequences=len(sequences),
+        use_cache=getattr(model.network.config, "use_cache", True),
     )
     wants_frozen = "frozen" in (config.teacher, config.ar_teacher)
     patience = EarlyStoppingCallback(config.patience) if config.patience else None

@@ -1,5 +1,6 @@
 """LoRA adapters through PEFT: trained beside a network whose own weights stay as they are."""
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from jacobi_forcing.config import TrainConfig, check, split
 from jacobi_forcing.errors import ConfigError
-from jacobi_forcing.models.adapters import without_renaming_notice
+from jacobi_forcing.models.adapters import without_peft_notices
 
 
 def add_adapters(network: PreTrainedModel, config: TrainConfig) -> nn.Module:
@@ -43,17 +44,37 @@ def add_adapters(network: PreTrainedModel, config: TrainConfig) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        with without_renaming_notice():
+        with without_peft_notices():
             adapted = peft.get_peft_model(network, lora)
     except ValueError as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ConfigError(f"--lora-targets is {config.lora_targets!r}: {reason}.") from error
-    head = bare(adapted).get_output_embeddings()
-    check(
-        not any(p.requires_grad for p in head.parameters()),
-        f"--lora-targets is {config.lora_targets!r}, which names the LM head too. Leave it out.",
-    )
+    _refuse_shared(adapted, config.lora_targets)
     return adapted
+
+
+def _refuse_shared(adapted: nn.Module, targets: str) -> None:
+    """Raise ConfigError for adapters at the LM head, or at weights that other modules use too.
+
+    Those others would run without the adapter while it is trained, and with it once it is merged.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    uses = Counter(id(p) for _, p in adapted.named_parameters(remove_duplicate=False))
+    head = bare(adapted).get_output_embeddings()
+    for name, layer in bare(adapted).named_modules():
+        if isinstance(layer, BaseTunerLayer):
+            weight = layer.get_base_layer().weight
+            check(
+                weight is not head.weight,
+                f"--lora-targets is {targets!r}, which names the LM head too: it has the weights "
+                f"of {name}. Leave that out.",
+            )
+            check(
+                uses[id(weight)] == 1,
+                f"--lora-targets is {targets!r}, but other modules use the weights of {name} too. "
+                "Leave that out.",
+            )
 
 
 def bare(network: nn.Module) -> PreTrainedModel:

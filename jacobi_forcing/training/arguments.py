@@ -16,15 +16,22 @@ _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}  # tracker -> what 
 
 
 def training_arguments(
-    config: TrainConfig, *, on_cpu: bool, num_processes: int = 1, num_sequences: int = 0
+    config: TrainConfig,
+    *,
+    on_cpu: bool,
+    num_processes: int = 1,
+    num_sequences: int = 0,
+    use_cache: bool = True,
 ) -> TrainingArguments:
     """Make Trainer's arguments.
 
     Args:
         config: Of the training.
         on_cpu: Whether the model is there.
-        num_processes: That train together.
-        num_sequences: That are trained on.
+        num_processes: Processes that train together.
+        num_sequences: Sequences of the training set.
+        use_cache: What the model's configuration says. Trainer writes its argument of this name
+            into it, and so into every checkpoint; a training step itself asks for no cache.
     """
     periodic = config.eval_steps > 0
     save_steps = config.save_steps or config.eval_steps or 500
@@ -59,6 +66,7 @@ def training_arguments(
             gradient_checkpointing_kwargs={"use_reentrant": False},
             torch_compile=config.compile,
             use_cpu=on_cpu,
+            use_cache=use_cache,
             ddp_find_unused_parameters=False,
             ddp_timeout=int(TIMEOUT.total_seconds()),
             eval_strategy="steps" if periodic else "no",

@@ -10,6 +10,7 @@ import copy
 import logging
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from jacobi_forcing.errors import DataError
 from jacobi_forcing.models import MaskBuilder
 from jacobi_forcing.models.attention import FLEX, GROUPED, TILED, attention, can_flex, is_flex
 from jacobi_forcing.models.masks import layer_windows
+from jacobi_forcing.models.saving import finish
 from jacobi_forcing.training.adapters import bare
 from jacobi_forcing.training.batch import LengthSampler, PackedDataset, clean_part, layout_of
 from jacobi_forcing.training.head import Head, Outputs, find_head
@@ -324,6 +326,20 @@ class JacobiTrainer(Trainer):
             )
         logger.warning("%s; this step is skipped.", found)
         model.zero_grad(set_to_none=True)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Save as Trainer does, then what the result's folder has too (`models.saving`)."""
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            network = bare(self.accelerator.unwrap_model(self.model))
+            finish(network, Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, *arguments: Any) -> None:
+        """Load as Trainer does, which reads config.json without asking what family it is of."""
+        with warnings.catch_warnings():
+            # Only a family's own class knows what both spellings of a rotary setting are for.
+            warnings.filterwarnings("ignore", message=".*rope_scaling.*")
+            super()._load_from_checkpoint(*arguments)
 
     def _save_checkpoint(self, *arguments: Any) -> None:
         """Save a checkpoint whole or not at all, as on a full disk."""

@@ -29,6 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from jacobi_forcing import problems
 from jacobi_forcing.data.files import write_json
 from jacobi_forcing.data.record import commit, hardware, versions
+from jacobi_forcing.models.saving import save_network, save_tokenizer
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 
@@ -145,7 +146,7 @@ def main() -> None:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(args.out / "tokenizer")
     else:
         tokenizer = train_tokenizer(args.vocab_size, num_problems=30_000)
-        tokenizer.save_pretrained(args.out / "tokenizer")
+        save_tokenizer(tokenizer, args.out / "tokenizer")
     model = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=args.vocab_size,
@@ -182,6 +183,7 @@ def main() -> None:
             save_total_limit=2,
             dataloader_num_workers=1,
             use_cpu=not torch.cuda.is_available(),
+            use_cache=True,  # Trainer writes this into the model's configuration
             bf16=args.bf16,
             torch_compile=True,
             report_to=[],
@@ -194,8 +196,8 @@ def main() -> None:
         ),
     )
     trainer.train(resume_from_checkpoint=last)
-    model.save_pretrained(final)
-    tokenizer.save_pretrained(final)
+    save_network(model, final)
+    save_tokenizer(tokenizer, final)
     write_json(
         final / "run.json",
         {
