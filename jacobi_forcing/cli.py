@@ -2,16 +2,20 @@
 
 import argparse
 import difflib
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jacobi_forcing import __version__
 from jacobi_forcing import config as configs
 from jacobi_forcing.errors import JacobiForcingError
 from jacobi_forcing.logs import set_up_logging
+from jacobi_forcing.stop import Stopped, stopping
 
 STAGES = {
     "collect": (
@@ -57,6 +61,24 @@ STAGES = {
         "jacobi serve --model tiny-forced --port 8000",
     ),
     "demo": (configs.DemoConfig, "jacobi demo"),
+}
+# What a stage that was stopped has kept, where it does not say so itself; and whether it goes on.
+_KEPT = {
+    "collect": ("Finished prompts are kept.", True),
+    "pack": ("Nothing of it counts yet.", False),
+    "train": ("No step was made yet.", True),
+    "average": ("Nothing was written.", False),
+    "force": ("Stages that are done are kept.", True),
+    "evaluate": ("With --out, finished prompts are kept.", True),
+    "tune": ("Nothing was written.", False),
+}
+# What to do with what a stage has written.
+_NEXT = {
+    "collect": "jacobi pack --trajectories {out} --out packed/",
+    "pack": "jacobi train --model DIR --packed {out} --out forced/",
+    "train": "jacobi evaluate --model {out} --original {model} --problems FILE --out results/",
+    "average": "jacobi evaluate --model {out} --problems FILE --out results/",
+    "tune": "jacobi decode --model {model} --prompt TEXT",
 }
 _POSITIONAL = {"force": "recipe", "compare": "reports"}
 _METAVARS = {int: "N", float: "X"}
@@ -144,13 +166,16 @@ def lm_eval_main() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one stage; return 0, or 2 after an error the user can mend."""
+    """Run one stage; return 0, 2 after an error the user can mend, 128 + n after signal n."""
     stage, settings = parse(argv)
     set_up_logging()
     config_type, _ = STAGES[stage]
     try:
-        config = config_type(**settings)
-        import_module(f"jacobi_forcing.stages.{stage}").run(config)  # only now is torch imported
+        with stopping():
+            config = config_type(**settings)
+            _say_loading()
+            run = import_module(f"jacobi_forcing.stages.{stage}").run  # only now is torch imported
+            run(config)
     except (JacobiForcingError, OSError) as error:
         print(f"jacobi {stage}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -163,7 +188,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "Lower --batch-size" if has_batches else "Use a smaller model"
         print(f"jacobi {stage}: {found} {hint}, or free memory.", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"jacobi {stage}: stopped; run the same command again to continue.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        return _stopped(stage, stop, argv)
+    _say_next(stage, config)
     return 0
+
+
+def _is_first_process() -> bool:
+    """Whether this is the process of several, under torchrun, that speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _say_loading() -> None:
+    """Show life before the imports, which take seconds."""
+    if "torch" not in sys.modules and _is_first_process():
+        print("loading PyTorch ...", file=sys.stderr, flush=True)
+
+
+def _say_next(stage: str, config: Any) -> None:
+    is_part = getattr(config, "check", "") or getattr(config, "shard", "1/1") != "1/1"
+    if stage in _NEXT and not is_part and _is_first_process():
+        names = {f.name: shlex.quote(str(getattr(config, f.name))) for f in fields(config)}
+        print(f"next: {_NEXT[stage].format(**names)}", file=sys.stderr)
+
+
+def _stopped(stage: str, stop: KeyboardInterrupt, argv: Sequence[str] | None) -> int:
+    """Say what a stage that was stopped has kept, and how it goes on; return the exit status."""
+    if not isinstance(stop, Stopped):
+        stop = Stopped()
+    words = [f"jacobi {stage}: stopped by {stop.name}."]
+    if stage in _KEPT:
+        kept, goes_on = _KEPT[stage]
+        verb = "Continue" if goes_on else "Start again"
+        words += [stop.kept or kept, f"{verb} with: {_command(argv)}"]
+    if _is_first_process():
+        print(*words, file=sys.stderr)
+    return 128 + stop.number
+
+
+def _command(argv: Sequence[str] | None) -> str:
+    """Write the command line that was given."""
+    is_module = Path(sys.argv[0]).parts[-2:] == ("jacobi_forcing", "__main__.py")
+    start = ["python", "-m", "jacobi_forcing"] if is_module else ["jacobi"]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        num = os.environ["LOCAL_WORLD_SIZE"]
+        start = ["torchrun", "--nproc-per-node", num, "-m", "jacobi_forcing"]
+    return shlex.join([*start, *(sys.argv[1:] if argv is None else argv)])

@@ -4,12 +4,24 @@ import logging
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
+
+
+class _Stderr(logging.StreamHandler):
+    """Writes to what `sys.stderr` is by then: while a bar is drawn, lines go above it."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        pass
 
 
 def set_up_logging() -> None:
     """Print our messages plainly, and not those of others; before transformers is imported."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Stderr()])
     logging.getLogger(__package__).setLevel(logging.INFO)  # where others set up logging before
     for noisy in ("httpx", "accelerate", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

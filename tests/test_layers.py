@@ -7,7 +7,7 @@ from jacobi_forcing import cli
 ROOT = Path(jacobi_forcing.__file__).parent
 LAYERS = [
     {"errors"},
-    {"config", "host", "logs", "sandbox"},
+    {"config", "host", "logs", "sandbox", "stop"},
     {"models", "problems", "progress"},
     {"decoding", "data"},
     {"training", "evaluation", "drawing", "integrations"},

@@ -1,6 +1,7 @@
 """collect: decode prompts with the current model and record answers and Jacobi states."""
 
 import json
+import logging
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,9 +38,12 @@ from jacobi_forcing.integrations.ray_engine import in_actors, require_ray
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.problems.problem import Problem
 from jacobi_forcing.problems.scoring import check_answers
-from jacobi_forcing.progress import progress_bar
+from jacobi_forcing.progress import AnswerProgress, progress_bar
 from jacobi_forcing.stages.filters import Filters
 from jacobi_forcing.stages.machine import check_block_size, open_model
+from jacobi_forcing.stop import telling
+
+logger = logging.getLogger(__name__)
 
 # Settings that say how the work is done: what comes out of it is the same.
 FREE = ("out", "threads", "device", "batch_size", "sort_prompts", "shard", "engine", "num_engines")
@@ -75,7 +79,9 @@ def run(config: CollectConfig) -> Path:
     with closing(Filters(config, model, prompts)) as filters:
         claim(out, facts, free=FREE)
         with locked(out / "settings.json"):
-            if not (out / MANIFEST).exists():
+            if (out / MANIFEST).exists():
+                logger.info("%s: is collected already; nothing is left to do.", out)
+            else:
                 origin = collection.origin(facts, FREE)
                 _collect(config, model, prompts, filters, out, origin)
                 _finish(config, out, record, origin)
@@ -93,6 +99,9 @@ def _finish(
     write_page(out / "report.html", report, model_name=config.model, prompts=config.prompts)
     collection.write_manifest(out, record, origin, report)
     Console(stderr=True).print(table(report))
+    logger.info(
+        "wrote %s: %d trajectories; %s says more", out, report["num_prompts"], "report.html"
+    )
 
 
 def load_prompts(config: CollectConfig, model: CausalLM) -> list[Prompt]:
@@ -132,6 +141,11 @@ def _collect(
     members = collection.members(config, len(prompts))
     collection.check_folder(out, members, origin)
     shards = OpenShards(out, members)
+    num_prompts = sum(map(len, members.values()))
+
+    def kept() -> str:
+        done = num_prompts - len(shards.todo)
+        return f"{done} of {num_prompts} prompts are finished and kept in {out}."
 
     def write(number: int, rows: list[Trajectory]) -> None:
         kept, dropped = filters.split(_with_verdicts(model, prompts, rows))
@@ -139,17 +153,18 @@ def _collect(
         write_shard(out, number, kept, dropped, origin=origin, counts=counts)
         shards.forget(number)
 
-    with closing(shards), _Beside(write, stop=filters.close) as writer:
-        todo, num_prompts = shards.todo, sum(map(len, members.values()))
+    with telling(kept), closing(shards), _Beside(write, stop=filters.close) as writer:
+        todo = shards.todo
         for number in shards.complete:
             writer.submit(number, shards.take(number))
-        with progress_bar("collect", num_prompts) as bar:
-            bar.advance(num_prompts - len(todo))
-            for trajectory in _trajectories(config, model, prompts, todo):
+        done = num_prompts - len(todo)
+        with progress_bar("collect", num_prompts, done, "prompts") as bar:
+            answers = AnswerProgress(bar, len(todo), _budget(config))
+            for trajectory in _trajectories(config, model, prompts, todo, answers):
                 number = shards.add(trajectory)
                 if number is not None:
                     writer.submit(number, shards.take(number))
-                bar.advance()
+                answers.finished(trajectory.prompt_index, at_end=trajectory.finish_reason == "eos")
         writer.wait()
 
 
@@ -186,7 +201,11 @@ class _Beside:
 
 
 def _trajectories(
-    config: CollectConfig, model: CausalLM, prompts: Sequence[Prompt], todo: Sequence[int]
+    config: CollectConfig,
+    model: CausalLM,
+    prompts: Sequence[Prompt],
+    todo: Sequence[int],
+    answers: AnswerProgress,
 ) -> Iterator[Trajectory]:
     """Yield each prompt's trajectory as it finishes, in any order."""
     longest = config.max_prompt_tokens or model.context_tokens
@@ -200,7 +219,7 @@ def _trajectories(
     if config.engine == "ray":
         yield from _decode_in_actors(config, prompts, order)
     else:
-        yield from decode_prompts(config, model, prompts, order)
+        yield from decode_prompts(config, model, prompts, order, answers.forward)
 
 
 def _skipped(prompt: Prompt, index: int) -> Trajectory:
@@ -265,11 +284,13 @@ def decode_prompts(
     model: CausalLM,
     prompts: Mapping[int, Prompt] | Sequence[Prompt],
     order: Sequence[int],
+    on_forward: Callable[..., None] = lambda *_, **__: None,
 ) -> Iterator[Trajectory]:
-    """Decode prompts in that order, others joining as some finish; yield each as it is done."""
-    num_blocks = -(-config.max_new_tokens // config.block_size)
-    # One token more than the blocks hold: else the budget would cut the last block's guesses.
-    budget = num_blocks * config.block_size + 1
+    """Decode prompts in that order, others joining as some finish; yield each as it is done.
+
+    `on_forward` is told of every forward, as `AnswerProgress.forward` is.
+    """
+    budget = _budget(config)
     recorders: dict[int, TrajectoryRecorder] = {}
     keep_states = config.record == "states"
 
@@ -285,6 +306,8 @@ def decode_prompts(
     for event in decode(model, requests, start, batch_size=config.batch_size, max_tokens=longest):
         if isinstance(event, Forward):
             recorders[event.request].observe(event)
+            num = len(event.accepted)
+            on_forward(event.request, num, is_first=event.iteration == 0)
         elif isinstance(event, Finished):
             recorder = recorders.pop(event.request)
             yield Trajectory(
@@ -297,6 +320,14 @@ def decode_prompts(
                 solved=None,
                 prompt_id=prompts[event.request].id,
             )
+
+
+def _budget(config: CollectConfig) -> int:
+    """Give the tokens of the longest answer.
+
+    One token more than the blocks hold: else it would cut the last block's guesses.
+    """
+    return -(-config.max_new_tokens // config.block_size) * config.block_size + 1
 
 
 def sampling_of(config: CollectConfig, index: int) -> Sampling:

@@ -24,6 +24,8 @@ from jacobi_forcing.training.trainer import JacobiTrainer, Metrics
 
 logger = logging.getLogger(__name__)
 
+_MOST_HELD_OUT = 4  # one prompt in so many, at most, is kept for tests
+
 
 def split(
     config: TrainConfig,
@@ -74,9 +76,16 @@ def _hold_out(
             f"{config.packed}: holds the sequences of one prompt; needed are two, one to train "
             "on and one to evaluate with. Collect more prompts."
         )
-    kept = found[-min(num_prompts, len(found) // 2) :]
-    if len(kept) < num_prompts:
-        logger.warning("%d prompts are half of all: so many are kept out.", len(kept))
+    most = max(1, len(found) // _MOST_HELD_OUT)
+    kept = found[-min(num_prompts, most) :]
+    asked = "" if num_prompts <= most else f"; {config.eval_prompts} asks for {num_prompts}"
+    logger.info(
+        "%d of %d prompts are kept out of training, for tests (at most one in %d%s).",
+        len(kept),
+        len(found),
+        _MOST_HELD_OUT,
+        asked,
+    )
     held = set(kept)
     training = [tuple(d for d in sequence if _hash(d) not in held) for sequence in sequences]
     return [one for one in training if one], [last[key].prompt.tolist() for key in kept]

@@ -1,5 +1,6 @@
 """Open a stage's model on the machine its settings name, and save what a stage made of it."""
 
+import logging
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from jacobi_forcing.models.adapters import BASE, Base
 from jacobi_forcing.models.loading import BUNDLED
 from jacobi_forcing.models.tuning import fill_in, read_tuning
 
+logger = logging.getLogger(__name__)
+
 
 def set_threads(threads: int) -> None:
     """Use that many CPU threads; 0 leaves PyTorch's default."""
@@ -26,6 +29,7 @@ def set_threads(threads: int) -> None:
 def open_model(config) -> CausalLM:
     """Load `config.model` as its machine settings say."""
     set_threads(config.threads)
+    logger.info("loading %s", config.model)
     return load_model(
         config.model,
         device=config.device,

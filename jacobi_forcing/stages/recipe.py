@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +124,12 @@ def _resolve_round(
     first = stages.pop("train")
     if "frozen" in (first.teacher, first.ar_teacher) and model != recipe["model"]:
         # What the rounds lose adds up, unless all of them learn from the same original.
-        first = replace(first, frozen_model=first.frozen_model or recipe["model"])
+        first = first.changed(frozen_model=first.frozen_model or recipe["model"])
     members = _count("members", 1, recipe, overrides, where)
     if members == 1:
         return Round(name, **stages, trains=[first], average=None)
     trains = [
-        replace(first, out=str(folder / f"member-{i + 1}"), seed=first.seed + i)
+        first.changed(out=str(folder / f"member-{i + 1}"), seed=first.seed + i)
         for i in range(members)
     ]
     mean = AverageConfig(

@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 from torch import nn
 from transformers import EarlyStoppingCallback, PreTrainedModel, set_seed
+from transformers.trainer_utils import TrainOutput
 
 from jacobi_forcing.config import TrainConfig, check
 from jacobi_forcing.data.files import locked, read_json, sha256, write_json
@@ -24,11 +25,15 @@ from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.adapters import Base
 from jacobi_forcing.models.causal_lm import wrap
+from jacobi_forcing.progress import duration, progress_bar
 from jacobi_forcing.stages.judge import keeps_limit, split
 from jacobi_forcing.stages.machine import lasting_name, open_model, save_model
+from jacobi_forcing.stop import Stopped, StopRequest, telling
 from jacobi_forcing.training.adapters import WithoutAdapters, add_adapters
-from jacobi_forcing.training.arguments import check_installed, training_arguments
+from jacobi_forcing.training.arguments import check_installed, num_steps, training_arguments
 from jacobi_forcing.training.batch import Collator, PackedDataset
+from jacobi_forcing.training.callbacks import StepReport, StopAfterStep, described
+from jacobi_forcing.training.defaults import untuned
 from jacobi_forcing.training.memory import estimate, explained
 from jacobi_forcing.training.online import DraftCollator, OnlineDrafts
 from jacobi_forcing.training.processes import join_processes, one_voice
@@ -47,17 +52,19 @@ _SPLIT = ("batch_size", "gradient_accumulation")  # free while their product is 
 def run(config: TrainConfig) -> Path:
     """Train `config.model` on `config.packed`; return `config.out`, a plain Hugging Face directory.
 
-    Checkpoints lie in `out/steps` while it runs; a run that was stopped continues from the last,
-    and one that has finished is left as it is, without them: each is several times the model, and
-    nothing would continue from it. Processes that torchrun or accelerate started train
-    together; the first one writes.
+    Checkpoints lie in `out/steps` while it runs; a run that was stopped continues from the last.
+    A first Ctrl-C, SIGTERM or SIGHUP ends it with a checkpoint of the step that is being made,
+    a second one at once. One that has finished is left as it is, without checkpoints: each is
+    several times the model, and nothing would continue from it. Processes that torchrun or
+    accelerate started train together; the first one writes.
 
     Raises:
         JacobiForcingError: Bad settings, data that was made for another model or block size, a
             folder begun with other settings, NaN gradients, or too little memory.
+        Stopped: A signal ended it; it says where the same command goes on.
     """
     processes = join_processes(config)
-    with one_voice(processes):
+    with one_voice(processes), telling(lambda: _kept(Path(config.out))):
         return _run(config, processes)
 
 
@@ -82,7 +89,16 @@ def _run(config: TrainConfig, processes: PartialState) -> Path:
         claim(out, facts, free=_free(config))
     with locked(out / "settings.json") if processes.is_main_process else nullcontext():
         if (out / RECORD).exists():
+            logger.info("%s: is trained already; nothing is left to do.", out)
             return out
+        note = untuned(
+            config,
+            num_parameters=sum(p.numel() for p in model.network.parameters()),
+            num_steps=num_steps(config, len(training)),
+            block_size=manifest["block_size"],
+        )
+        if note:
+            logger.info("%s", note)
         record = run_record(config, block_size=manifest["block_size"], inputs=inputs)
         trainer = _make_trainer(config, model, network, original, manifest, training, test)
         _train(config, processes, model, weights, training, trainer, record)
@@ -110,13 +126,15 @@ def _train(
 ) -> None:
     """Train, save what was trained, and `record` with what was found."""
     out = Path(config.out)
+    logger.info("testing the decoder before training")
     start = trainer.measure()
-    logger.info("before training: %s", start)
+    logger.info("before training: %s", described(start))
     # As it is collated: drafts made in training are longer than the noisy blocks they replace.
     longest = trainer.data_collator([max(sequences, key=num_tokens)])["input_ids"].shape[1]
     needed = estimate(trainer.model, config, longest, processes.num_processes)
     with explained(needed, config):
-        result = trainer.train(resume_from_checkpoint=_last_checkpoint(out))
+        result = _make_steps(config, processes, trainer)
+    logger.info("testing what is to be saved")
     final = trainer.measure()
     trained = trainer.whole_network()
     if processes.is_main_process:
@@ -133,12 +151,60 @@ def _train(
         }
         write_training_page(out / PAGE, record)
         write_json(out / RECORD, record)
+        _say_what_came_out(config, record, result.metrics["train_runtime"])
         if not config.keep_checkpoints:
             for folder in (out / "steps").glob("checkpoint-*"):
                 shutil.rmtree(folder)
             with suppress(OSError):  # what a tracker wrote beside them stays
                 (out / "steps").rmdir()
     processes.wait_for_everyone()
+
+
+def _make_steps(
+    config: TrainConfig, processes: PartialState, trainer: JacobiTrainer
+) -> TrainOutput:
+    """Train, from the last checkpoint on; raises Stopped behind a step with one of its own."""
+
+    def promise() -> str:
+        step = trainer.state.global_step + 1
+        return f"step {step} is finished first, and a checkpoint written."
+
+    request = StopRequest(promise)
+    total = num_steps(config, len(trainer.train_dataset))
+    shown = processes.is_main_process
+    with progress_bar("train", total, unit="steps", shown=shown) as bar, request.listening():
+        trainer.add_callback(StepReport(bar, trainer))
+        trainer.add_callback(StopAfterStep(request, trainer))
+        result = trainer.train(resume_from_checkpoint=_last_checkpoint(Path(config.out)))
+    if request.number:
+        raise Stopped(request.number, _kept(Path(config.out), trainer.state.max_steps))
+    return result
+
+
+def _kept(out: Path, num_steps: int = 0) -> str:
+    """Say what a training that was stopped has kept."""
+    checkpoint = _last_checkpoint(out)
+    if checkpoint is None:
+        return "No checkpoint was written yet, so the same command begins again."
+    step = checkpoint.rpartition("-")[2] + (f" of {num_steps}" if num_steps else "")
+    return f"Step {step} is finished, and {checkpoint} written."
+
+
+def _say_what_came_out(config: TrainConfig, record: dict, seconds: float) -> None:
+    """Close a training with a summary: how the losses and the decoder's figures changed."""
+    out, before, after = Path(config.out), record["before"], record["after"]
+    losses = [line for line in record["log"] if "ar_loss" in line]
+    logger.info("trained %d steps in %s", record["steps"], duration(seconds))
+    for name, title in (("ar_loss", "AR loss"), ("consistency_loss", "consistency loss")):
+        if losses:
+            logger.info("  %s %.4g -> %.4g", title, losses[0][name], losses[-1][name])
+    logger.info("  before: %s", described(before))
+    logger.info("  after:  %s", described(after))
+    if record["best_checkpoint_step"]:
+        logger.info("  kept: step %d, the best of the tests", record["best_checkpoint_step"])
+    size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
+    what = "adapters" if config.lora_rank and not config.merge_adapters else "weights"
+    logger.info("wrote %s: %s of %.4g MB; %s has the curves", out, what, size / 1e6, PAGE)
 
 
 def _save(config: TrainConfig, model: CausalLM, trained: nn.Module, weights: str) -> None:
@@ -221,6 +287,7 @@ def _make_trainer(
         config,
         on_cpu=model.device.type == "cpu",
         num_processes=PartialState().num_processes,
+        num_sequences=len(sequences),
     )
     wants_frozen = "frozen" in (config.teacher, config.ar_teacher)
     patience = EarlyStoppingCallback(config.patience) if config.patience else None

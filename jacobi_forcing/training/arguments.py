@@ -1,5 +1,6 @@
 """From our settings to those of Hugging Face's Trainer."""
 
+import math
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,15 +11,24 @@ from jacobi_forcing.config import TrainConfig, check
 from jacobi_forcing.data.files import read_json
 from jacobi_forcing.training.processes import TIMEOUT
 
+_LOGGED_LINES = 20  # of a short training, at least: a curve needs points
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}  # tracker -> what it needs
 
 
 def training_arguments(
-    config: TrainConfig, *, on_cpu: bool, num_processes: int = 1
+    config: TrainConfig, *, on_cpu: bool, num_processes: int = 1, num_sequences: int = 0
 ) -> TrainingArguments:
-    """Make Trainer's arguments; `on_cpu` tells where the model is."""
+    """Make Trainer's arguments.
+
+    Args:
+        config: Of the training.
+        on_cpu: Whether the model is there.
+        num_processes: That train together.
+        num_sequences: That are trained on.
+    """
     periodic = config.eval_steps > 0
     save_steps = config.save_steps or config.eval_steps or 500
+    steps = num_steps(config, num_sequences)
     options = {}
     if config.deepspeed:
         options["deepspeed"] = config.deepspeed
@@ -58,13 +68,22 @@ def training_arguments(
             load_best_model_at_end=periodic,
             metric_for_best_model="score",
             greater_is_better=True,
-            logging_steps=max(1, min(25, save_steps)),
+            logging_steps=max(1, min(25, save_steps, steps // _LOGGED_LINES)),
+            disable_tqdm=True,
+            # Early stopping counts on where it was.
+            restore_callback_states_from_checkpoint=True,
             report_to=_trackers(config.report_to),
             remove_unused_columns=False,
             seed=config.seed,
             dataloader_pin_memory=not on_cpu,
             **options,
         )
+
+
+def num_steps(config: TrainConfig, num_sequences: int) -> int:
+    """Give the number of optimizer steps of a training, as Trainer counts them."""
+    per_epoch = math.ceil(num_sequences / config.batch_size / config.gradient_accumulation)
+    return config.max_steps or math.ceil(config.epochs * max(1, per_epoch))
 
 
 def check_installed(config: TrainConfig) -> None:

@@ -9,6 +9,7 @@ Shapes: B = sequences, S = tokens of the longest, V = vocabulary.
 import copy
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, PrinterCallback, Trainer
 from transformers.trainer_utils import TrainOutput
 
 from jacobi_forcing.errors import DataError
@@ -86,6 +87,8 @@ class JacobiTrainer(Trainer):
         **options: Any,
     ):
         super().__init__(**options)
+        self.remove_callback(PrinterCallback)  # its lines are raw dicts
+        self.test_seconds = self.total_test_seconds = 0.0  # of the last decoder test, of all
         self.mask = mask
         self.window = window
         self.ar_weight = ar_weight
@@ -346,6 +349,7 @@ class JacobiTrainer(Trainer):
 
     def measure(self) -> Metrics:
         """Run the decoder test, in the main process; all processes learn what it found."""
+        start = time.monotonic()
         network = self.whole_network()
         found: list[Metrics] = [{}]
         if self.accelerator.is_main_process:
@@ -355,7 +359,10 @@ class JacobiTrainer(Trainer):
             network.train(was_training)
             if self._whole is not None:
                 self._whole.cpu()  # a copy of all weights would not fit beside a training step
-        return broadcast_object_list(found)[0] if self.args.world_size > 1 else found[0]
+        metrics = broadcast_object_list(found)[0] if self.args.world_size > 1 else found[0]
+        self.test_seconds = time.monotonic() - start
+        self.total_test_seconds += self.test_seconds
+        return metrics
 
     def whole_network(self) -> nn.Module:
         """Give the trained network with all its weights; all processes have to ask for it.
