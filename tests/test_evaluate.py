@@ -605,6 +605,7 @@ def test_evaluations_of_the_same_problems_are_compared(models, problems, tmp_pat
     for line in lines:
         assert f"{line.figures['tokens_per_forward']:.2f}" in printed
         assert line.name in page.text
+    assert "\u2026" not in printed  # long paths cut no figure off
     again = compare_stage.run(CompareConfig(reports=(folders[0], f"{folders[0]}/summary.json")))
     assert len({line.name for line in again}) == 6  # of one model: told apart by their places
     assert "Asked in different ways" not in printed

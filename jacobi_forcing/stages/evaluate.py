@@ -106,7 +106,7 @@ def _progress(config: EvaluateConfig, answers: Answers, num_ways: int) -> Iterat
     """Follow the answers of all decoders, with those of the warm-up, which takes as long."""
     num_groups = len(answers.todo) + min(config.batch_size, len(answers.todo))
     waiting, done = num_ways * num_groups, num_ways * len(answers.done)
-    with progress_bar("evaluate", done + waiting, done, "answers with the warm-up's") as bar:
+    with progress_bar("evaluate", done + waiting, done, "answers, warm-up included") as bar:
         yield AnswerProgress(bar, waiting, config.max_new_tokens)
 
 
