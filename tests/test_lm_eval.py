@@ -120,6 +120,7 @@ GREEDY = [
     *({"seed": 7}, {"until": None}, {"until": []}, {"until": [""]}, {"until": "~never~"}),
     *({"stop": []}, {"stop": None}, {"stop_strings": ["~never~"]}, {"pad_token_id": 0}),
     *({"max_new_tokens": 12, "max_gen_toks": None}, {"max_tokens": 12, "max_gen_toks": None}),
+    *({"temperature": None}, {"do_sample": None}, {"seed": None}, {"n": None}),
     *({"typical_p": 0.9}, {"min_new_tokens": 0}, {"eos_token_id": None}, {"penalty_alpha": 0.0}),
 ]
 

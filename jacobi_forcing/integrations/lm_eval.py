@@ -159,6 +159,9 @@ class JacobiLM(HFLM):
 
     def _settings(self, given: dict[str, Any]) -> "_Settings":
         """Translate a task's generation settings."""
+        known = {*GenerationConfig().to_dict(), *_SAMPLING, *_OF_DRAWING, *_NEUTRAL}
+        # None is transformers' word for "not set".
+        given = {n: value for n, value in given.items() if value is not None or n not in known}
         used = dict(normalize_gen_kwargs(given, self.max_gen_toks))
         stop = [text for name in _STOPS for text in _as_list(used.pop(name, None)) if text]
         most, draws = used.pop("max_gen_toks"), used.pop("do_sample")
@@ -175,8 +178,6 @@ class JacobiLM(HFLM):
 
     def _changes_nothing(self, name: str, value: Any) -> bool:
         """Return whether our decoders do what a setting asks for without being told."""
-        if value is None:  # transformers' word for "not set"
-            return name in _SAMPLING or hasattr(GenerationConfig(), name)
         if name == "eos_token_id":
             return set(_as_list(value)) == set(self.loaded.eos_ids)
         return name in _IDLE or (name in _NEUTRAL and value == _NEUTRAL[name])
