@@ -1,5 +1,6 @@
 """Evaluating: what is counted, beside a slow obvious count; stopped and gone on with; its page."""
 
+import io
 import json
 import shutil
 import time
@@ -9,13 +10,14 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from toys import save_toy, toy_tokenizer
 
 from jacobi_forcing.cli import main
 from jacobi_forcing.config import CompareConfig, DecoderConfig, EvaluateConfig
 from jacobi_forcing.data.files import alone_in
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, compare, take_turns
-from jacobi_forcing.drawing.evaluation import write_evaluation_page
+from jacobi_forcing.drawing.evaluation import table, write_evaluation_page
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.evaluation.answers import Answers, file_name
 from jacobi_forcing.evaluation.statistics import mcnemar, percentile, ratio_error, wilson
@@ -533,7 +535,7 @@ def test_answers_that_were_cut_off_are_counted_and_named(models, problems, tmp_p
         assert figures["longest_cut_off_tokens"] == 5
     sentence = f"{len(cut)} of 10 answers were cut off at 5 tokens: raise --max-new-tokens."
     assert sentence in printed
-    assert f"{10 * len(cut)} %" in printed
+    assert f"{10 * len(cut)}%" in printed
     page = Page((out / "report.html").read_text())
     assert sentence in page.text
     assert f"{len(cut)} ({len(cut) / 10:.0%})" in page.text
@@ -707,6 +709,15 @@ def test_the_page_says_what_the_summary_says_and_runs_nothing(tmp_path):
         assert f"(p = {figures['p_value']:.2g})" in page.text
     assert "alert(9)" in page.text  # not solved here: among the worst cases
     assert page.text.index("x/9 ") < page.text.index("x/0 ")  # the original solves 9, and 0 not
+
+
+def test_the_table_fits_into_eighty_columns():
+    summary = summary_of(list(many(40)))
+    console = Console(width=80, file=io.StringIO())
+    summary["decoders"]["window"] |= {"p_value": 0.35, "num_cut_off": 40, "cut_off_share": 1.0}
+    console.print(table(summary))
+    assert "(p 0.35)" in console.file.getvalue()
+    assert "\u2026" not in console.file.getvalue()  # all columns fit into 80
 
 
 def test_five_thousand_problems_make_a_small_page_soon(tmp_path):

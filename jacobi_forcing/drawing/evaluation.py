@@ -127,11 +127,11 @@ _SHORT = (  # of a terminal's 80 columns
         "accuracy",
         "accuracy",
         lambda d: (
-            f"{100 * d['accuracy']:.1f} % "
+            f"{100 * d['accuracy']:.1f}% "
             f"({100 * d['accuracy_low']:.0f}-{100 * d['accuracy_high']:.0f})"
         ),
     ),
-    Column("cut\noff", "cut_off_share", lambda d: f"{100 * d['cut_off_share']:.0f} %"),
+    Column("cut\noff", "cut_off_share", lambda d: f"{100 * d['cut_off_share']:.0f}%"),
     Column(
         "against\noriginal",
         "p_value",
@@ -143,7 +143,7 @@ _SHORT = (  # of a terminal's 80 columns
         "speedup",
         lambda d: f"{d['speedup_median']:.2f}x ({d['speedup_low']:.2f}-{d['speedup_high']:.2f})",
     ),
-    Column("mis-\nmatches", "num_mismatches", lambda d: f"{d['num_mismatches']}"),
+    Column("mis-\nmatch", "num_mismatches", lambda d: f"{d['num_mismatches']}"),
 )
 
 
@@ -162,7 +162,7 @@ def table(summary: Figures) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=0,  # the space between columns is enough, and 80 hold no more
     )
     drawn.add_column("decoder", no_wrap=True)
     columns = columns_of(decoders.values())
