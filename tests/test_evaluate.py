@@ -1,5 +1,6 @@
 """Evaluating: what is counted, beside a slow obvious count; stopped and gone on with; its page."""
 
+import io
 import json
 import shutil
 import time
@@ -9,12 +10,14 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from toys import save_toy, toy_tokenizer
 
 from jacobi_forcing.cli import main
 from jacobi_forcing.config import CompareConfig, DecoderConfig, EvaluateConfig
+from jacobi_forcing.data.files import alone_in
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, compare, take_turns
-from jacobi_forcing.drawing.evaluation import write_evaluation_page
+from jacobi_forcing.drawing.evaluation import table, write_evaluation_page
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.evaluation.answers import Answers, file_name
 from jacobi_forcing.evaluation.statistics import mcnemar, percentile, ratio_error, wilson
@@ -22,6 +25,7 @@ from jacobi_forcing.evaluation.summary import against, summarize
 from jacobi_forcing.evaluation.tasks import OwnTask, PublishedTask, Verdict, read_problem_task
 from jacobi_forcing.models import load_model
 from jacobi_forcing.problems.published import Question
+from jacobi_forcing.progress import AnswerProgress
 from jacobi_forcing.stages import compare as compare_stage
 from jacobi_forcing.stages import evaluate
 
@@ -505,6 +509,88 @@ def test_a_file_in_the_folders_place_is_refused_before_the_work(models, problems
     assert f"--out: {problems} is a file" in line
 
 
+def test_two_processes_do_not_measure_each_other(models, problems, tmp_path, refused):
+    out = tmp_path / "out"
+    same = ["--model", models[0], "--problems", problems, "--out", out, "--device", "cpu"]
+    with alone_in(out, "evaluate.lock"):
+        line = refused("evaluate", *same)
+        assert f"{out}: another process is at work in this folder" in line
+        assert sorted(path.name for path in out.iterdir()) == ["evaluate.lock"]
+    assert main(["evaluate", *map(str, same), "--max-new-tokens", "3", "--block-size", "4"]) == 0
+    assert (out / "summary.json").exists()
+
+
+# What was cut off
+
+
+def test_answers_that_were_cut_off_are_counted_and_named(models, problems, tmp_path, capsys):
+    out = tmp_path / "out"
+    summary = evaluate.run(settings(models, problems, out=str(out), max_new_tokens=5))
+    printed = capsys.readouterr().out
+    records = [json.loads(path.read_text()) for path in (out / "problems").iterdir()]
+    for name, figures in summary["decoders"].items():
+        cut = [r for r in records if r["answers"][name]["reason"] == "length"]
+        assert figures["num_cut_off"] == len(cut) > 5
+        assert figures["cut_off_share"] == len(cut) / 10
+        assert figures["longest_cut_off_tokens"] == 5
+    sentence = f"{len(cut)} of 10 answers were cut off at 5 tokens: raise --max-new-tokens."
+    assert sentence in printed
+    assert f"{10 * len(cut)}%" in printed
+    page = Page((out / "report.html").read_text())
+    assert sentence in page.text
+    assert f"{len(cut)} ({len(cut) / 10:.0%})" in page.text
+    assert f"{len(cut)} of 10" in page.text
+    assert "5 tokens, cut off" in page.text
+
+
+def test_a_context_that_ends_is_no_reason_to_raise_the_limit(models, problems, capsys):
+    evaluate.run(settings(models, problems, max_new_tokens=4000, limit=1, strategies="window"))
+    told = capsys.readouterr().err
+    assert "1 of 1 answers was" in told
+    assert "cut off where the model's context ends." in told
+    assert "raise --max-new-tokens" not in told
+
+
+def test_nothing_is_called_unsolved_where_nothing_is_checked(models, tmp_path, capsys):
+    out = tmp_path / "out"
+    asked = {"self_prompt_tokens": 4, "max_new_tokens": 6, "out": str(out)}
+    evaluate.run(settings(models, "self:3", **asked))
+    printed = capsys.readouterr().out
+    page = Page((out / "report.html").read_text())
+    assert "NLL" in printed
+    assert "cut\noff" not in printed
+    for text in (printed, page.text):
+        assert "solved" not in text.lower()
+        assert "accuracy" not in text
+        assert "raise --max-new-tokens" not in text
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_progress_follows_tokens_and_knows_what_is_left(models, problems, monkeypatch, batch_size):
+    parts, totals = [], []
+
+    class Watched(AnswerProgress):
+        def _show(self):
+            super()._show()
+            parts.append(self.bar.part)
+            totals.append((self.num_tokens, self.tokens_left(), self.bar.done, self.bar.total))
+
+    monkeypatch.setattr(evaluate, "AnswerProgress", Watched)
+    monkeypatch.setattr("jacobi_forcing.decoding.compare._TELL_SECONDS", 0.0)
+    summary = evaluate.run(settings(models, problems, batch_size=batch_size))
+    assert parts[-1] == 1
+    assert sorted(parts) == parts or batch_size > 1
+    num_tokens, left, done, total = totals[-1]
+    assert left == 0
+    assert done == total == 3 * (10 + batch_size)  # three decoders, and a warm-up of each
+    counted = sum(figures["num_tokens"] for figures in summary["decoders"].values())
+    assert num_tokens > counted
+    # Long before the first problem is done, the rest is known about.
+    tokens, left, done, _ = totals[len(totals) // 20]
+    assert done <= 3 * batch_size
+    assert num_tokens / 2 < tokens + left < num_tokens * 2
+
+
 # Evaluations beside each other
 
 
@@ -521,6 +607,7 @@ def test_evaluations_of_the_same_problems_are_compared(models, problems, tmp_pat
     for line in lines:
         assert f"{line.figures['tokens_per_forward']:.2f}" in printed
         assert line.name in page.text
+    assert "\u2026" not in printed  # long paths cut no figure off
     again = compare_stage.run(CompareConfig(reports=(folders[0], f"{folders[0]}/summary.json")))
     assert len({line.name for line in again}) == 6  # of one model: told apart by their places
     assert "Asked in different ways" not in printed
@@ -622,6 +709,15 @@ def test_the_page_says_what_the_summary_says_and_runs_nothing(tmp_path):
         assert f"(p = {figures['p_value']:.2g})" in page.text
     assert "alert(9)" in page.text  # not solved here: among the worst cases
     assert page.text.index("x/9 ") < page.text.index("x/0 ")  # the original solves 9, and 0 not
+
+
+def test_the_table_fits_into_eighty_columns():
+    summary = summary_of(list(many(40)))
+    console = Console(width=80, file=io.StringIO())
+    summary["decoders"]["window"] |= {"p_value": 0.35, "num_cut_off": 40, "cut_off_share": 1.0}
+    console.print(table(summary))
+    assert "(p 0.35)" in console.file.getvalue()
+    assert "\u2026" not in console.file.getvalue()  # all columns fit into 80
 
 
 def test_five_thousand_problems_make_a_small_page_soon(tmp_path):

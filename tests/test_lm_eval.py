@@ -6,11 +6,16 @@ Needs the `lm-eval` extra: pip install -e '.[dev,lm-eval]'; pytest tests/test_lm
 import json
 import subprocess
 import sys
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("lm_eval", reason="needs the lm-eval extra")
 
+import lm_eval
+import yaml
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -116,9 +121,104 @@ def test_settings_that_mean_something_else_are_refused():
     with pytest.raises(ConfigError, match="strategy"):
         JacobiLM("tiny-base", strategy="beam")
     model = JacobiLM("tiny-base")
-    asked = [Instance("generate_until", {}, ("x\n", {"until": [], "num_beams": 4}), 0)]
-    with pytest.raises(ConfigError, match="num_beams"):
+    refused = {"num_beams": 4, "max_length": 9, "no_repeat_ngram_size": 3, "beans": None}
+    asked = [ask({"until": [], "num_beams": 4}), ask(refused), ask({})]
+    with pytest.raises(ConfigError) as refusal:
         model.generate_until(asked)
+    for name, value in refused.items():  # all of them, of all requests
+        assert f"{name} = {value!r}" in str(refusal.value)
+    for drawn in ({"do_sample": True}, {"do_sample": True, "temperature": 0.0}):
+        with pytest.raises(ConfigError, match=r"temperature = 0\.0 cannot be done"):
+            model.generate_until([ask(drawn)])
+
+
+def ask(settings, prompt="Anna has 12 pens and buys 5 more. How many pens does she have?\n"):
+    return Instance("generate_until", {}, (prompt, {"max_gen_toks": 12} | settings), 0)
+
+
+GREEDY = [
+    *({"do_sample": False}, {"temperature": 0}, {"temperature": 0.0, "top_p": 1, "top_k": 50}),
+    *({"do_sample": False, "temperature": 1.0}, {"do_sample": False, "temperature": 0.7}),
+    *({"num_beams": 1}, {"num_beams": 1, "early_stopping": True, "length_penalty": 1.0}),
+    *({"num_return_sequences": 1}, {"n": 1}, {"use_cache": True}, {"min_p": None, "top_k": -1}),
+    *({"repetition_penalty": 1}, {"repetition_penalty": None}, {"no_repeat_ngram_size": 0}),
+    *({"seed": 7}, {"until": None}, {"until": []}, {"until": [""]}, {"until": "~never~"}),
+    *({"stop": []}, {"stop": None}, {"stop_strings": ["~never~"]}, {"pad_token_id": 0}),
+    *({"max_new_tokens": 12, "max_gen_toks": None}, {"max_tokens": 12, "max_gen_toks": None}),
+    *({"temperature": None}, {"do_sample": None}, {"seed": None}, {"n": None}),
+    *({"typical_p": 0.9}, {"min_new_tokens": 0}, {"eos_token_id": None}, {"penalty_alpha": 0.0}),
+]
+
+
+def test_settings_that_mean_what_we_do_are_taken():
+    model = JacobiLM("tiny-forced", batch_size=8)
+    (plain,) = model.generate_until([ask({})])
+    assert plain
+    for settings, text in zip(GREEDY, model.generate_until(list(map(ask, GREEDY))), strict=True):
+        assert text == plain, settings
+    ends = [{name: stop} for name in ("until", "stop", "stop_strings") for stop in (" ", [" "])]
+    for settings, text in zip(ends, model.generate_until(list(map(ask, ends))), strict=True):
+        assert text == plain.partition(" ")[0] != plain, settings
+    eos = sorted(model.loaded.eos_ids)
+    assert model.generate_until([ask({"eos_token_id": eos})]) == [plain]
+    with pytest.raises(ConfigError, match="eos_token_id"):
+        model.generate_until([ask({"eos_token_id": eos[0] + 1})])
+    drawn = {"do_sample": True, "temperature": 1.0, "top_p": 1, "top_k": -1, "num_beams": 1}
+    once, again, other = model.generate_until([ask(drawn | {"seed": s}) for s in (7, 6, 6)])
+    assert once == again != other  # a request's own seed is that of its place
+
+
+class Loader(yaml.SafeLoader):
+    """Reads task files without their functions."""
+
+
+Loader.add_multi_constructor("!", lambda *_: None)
+
+
+def generation_settings(node):
+    """All generation settings in what a task file holds."""
+    if isinstance(node, dict):
+        if isinstance(node.get("generation_kwargs"), dict):
+            yield node["generation_kwargs"]
+        node = list(node.values())
+    for part in node if isinstance(node, list) else ():
+        yield from generation_settings(part)
+
+
+def test_every_task_file_means_what_we_do_or_is_refused_by_name():
+    found = {}
+    for path in (Path(lm_eval.__file__).parent / "tasks").rglob("*"):
+        text = path.read_text(errors="ignore") if "yaml" in path.name and path.is_file() else ""
+        if "generation_kwargs" in text:
+            with suppress(yaml.YAMLError):  # some hold what is no YAML
+                for settings in generation_settings(yaml.load(text, Loader)):
+                    found[json.dumps(settings, sort_keys=True)] = settings
+    assert len(found) > 100
+    model = JacobiLM("tiny-forced")
+    refused = Counter()
+    for settings in found.values():
+        refused.update(model._settings(settings).refused.keys())
+    assert set(refused) <= {"num_beams", "do_sample", "temperature"}
+    assert refused["num_beams"] == 1  # of 10
+    assert refused["do_sample"] < 5  # sampling without a temperature
+
+
+def test_a_prompt_without_room_is_refused_or_cut_with_a_line(caplog):
+    model, plain = JacobiLM("tiny-forced"), load_model("tiny-forced")
+    theirs = HFLM(plain.network, tokenizer=plain.tokenizer)
+    holds = plain.context_tokens
+    whole = ask({"max_gen_toks": holds})
+    with pytest.raises(ConfigError, match=f"{holds} tokens .max_gen_toks., but the context"):
+        model.generate_until([ask({}), whole])
+    with pytest.raises(AssertionError, match="must be less than"):
+        theirs.generate_until([whole])
+    long = ask({"max_gen_toks": holds - 20, "until": ["."]}, prompt=whole.args[0] * 5)
+    with caplog.at_level("WARNING", "jacobi_forcing"):
+        texts = model.generate_until([ask({}), long])
+    told = [r.getMessage() for r in caplog.records if r.name.startswith("jacobi_forcing")]
+    assert len(told) == 1
+    assert told[0].startswith(f"1 of 2 prompts are longer than the context of {holds} tokens")
+    assert texts[1] == theirs.generate_until([long])[0] != ""
 
 
 def test_the_command_knows_the_model(tasks):

@@ -4,6 +4,7 @@ import ast
 import json
 import random
 import time
+from textwrap import indent
 
 import pytest
 
@@ -203,6 +204,13 @@ def test_result_must_have_the_same_type():
 def test_fence_is_stripped_and_wrong_name_fails():
     check = {"function": "f", "tests": [[[1], 2]]}
     assert run_answer(check, "```python\ndef f(x):\n    return x + 1\n```").passed
+    code = "def f(x):\n    return x + 1\n"
+    assert run_answer(check, f"Here is ```f```:\n~~~python\n{code}~~~\nIt adds 1.").passed
+    assert run_answer(
+        check, f"```\nf(1)\n```\n1. So:\n   ````\n{indent(code, '   ')}   ````"
+    ).passed
+    assert run_answer(check, f"```python\n{code}").passed
+    assert not run_answer(check, f"Here it is: ```{code}```").passed
     verdict = run_answer(check, "def g(x):\n    return x + 1")
     assert verdict == (False, "does not define f")
     assert run_answer(check, "def f(x):\n    return x.count").reason == "raises AttributeError"

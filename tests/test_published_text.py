@@ -41,6 +41,25 @@ BODY = "    y = x\n    return y + x\n"
         f"```python\n{BODY}```",
         f"```python\n{BODY.lstrip()}```",
         f"```python\n{BODY.replace('    ', '')}```",
+        f"Here is ```f```:\n```python\n{WHOLE}```",
+        f"Here is ```f```:\n\n```python\n{WHOLE}```\nIt calls ```double(2)```, which is 4.",
+        f"Use ```double(2)``` or ```\n```\n{WHOLE}\n```",
+        f"~~~python\n{WHOLE}~~~",
+        f"~~~~ py `x`\n{WHOLE}# The shorter one below ends nothing.\n'''\n~~~\n'''\n~~~~\n",
+        f"````python\n# ```\n{WHOLE}# ```\n````",
+        f"````markdown\n```python\n{HEAD}    return 3\n```\n````\nNo:\n```python\n{WHOLE}```",
+        f"```python\ntext = '```'\n{WHOLE}```",
+        f"   ```python\n{indent(WHOLE, '   ')}   ```  \nDone.",
+        f"```python\n{WHOLE}   ````\nDone: ```x```",
+        f"- In a list:\n\n  - of lists:\n    ~~~py\n{indent(WHOLE, '    ')}    ~~~\n  Done.",
+        f"10. In a list:\n\n    ```\n{indent(WHOLE, '    ')}    ```",
+        f"1. Half in a list:\n   ```python\n{WHOLE}   ```\n2. Done.",
+        f"> ```python\n{indent(WHOLE, '> ')}> ```",
+        f"<answer>\n```python\n{WHOLE}```\n</answer>",
+        f"```python\n{WHOLE.strip()}```\nDone.",
+        f"```python\n{WHOLE.strip()}```",
+        f"```\n\n```\nOh.\n```\n{WHOLE}",
+        f"Step 1:\n    ```python\n{WHOLE}    ```",
         BODY.replace("    ", "\t"),
         BODY,
     ],
@@ -287,6 +306,16 @@ SAME = [
     *[("6+9i", x) for x in ("9i+6", "6 + 9 i")],
     (r"\cot x", r"\frac{\cos x}{\sin x}"),
     ("(a+5)(b+2)", "ab + 2a + 5b + 10"),
+    *[(r"\frac{1}{2^{99}}", x) for x in ("2^{-99}", r"\frac{2}{2^{100}}")],
+    *[("10^{100}", x) for x in ("1" + "0" * 100, r"10 \cdot 10^{99}")],
+    *[(r"\frac{1}{200!}", x) for x in (r"\frac{1}{200 \cdot 199!}", r"\frac{201}{201!}")],
+    *[("e^{-1000}", x) for x in (r"\frac{1}{e^{1000}}", r"e^{-999} e^{-1}")],
+    *[(r"12.5\%", x) for x in ("0.125", "12.5", r"12.50\%", "1/8")],
+    *[("0.3", x) for x in ("0.1+0.2", r"\frac{3}{10}", r"30\%")],
+    *[(r"x \in [0.5, 1]", x) for x in ("[1/2, 1]", r"\frac12 \le x \le 1.0")],
+    *[("0.5x + 1", x) for x in (r"\frac{x}{2} + 1", "1 + .5x")],
+    (r"\begin{pmatrix} 0.5 \\ 1 \end{pmatrix}", r"\begin{pmatrix} 1/2 \\ 1 \end{pmatrix}"),
+    (r"\sqrt{3+2\sqrt{2}}", r"1+\sqrt{2}"), (r"\cos\frac{\pi}{7}", r"-\cos\frac{6\pi}{7}"),
 ]  # fmt: skip
 
 OTHER = [
@@ -311,6 +340,23 @@ OTHER = [
       for x in (r"2 \\ 1", "1 & 2", r"1 \\ 2 \\ 0")],
     ("6+9i", "6-9i"), (r"1 \pm \sqrt{19}", r"1+\sqrt{19}"), ("3, 5, 7", "357"),
     (r"\cot x", r"\tan x"),
+    *[(r"\frac{1}{2^{99}}", x) for x in (r"\frac{1}{2^{98}}", "0", r"\frac{1}{2^{99}+1}")],
+    *[("10^{100}", x) for x in ("10^{100}+1", "10^{101}", r"\sqrt{10^{200}+1}", r"\infty")],
+    *[("0", x) for x in ("10^{-400}", "e^{-1000}", "0.1^{400}", r"\log(1+10^{-30})")],
+    *[(r"\frac{1}{200!}", x) for x in (r"\frac{1}{201!}", "0")],
+    *[("200!", x) for x in ("201!", "200!+1")], ("e^{-1000}", "e^{-1001}"),
+    ("10^{30}+0.5", "10^{30}"), (r"\binom{300}{150}", r"\binom{300}{150}+1"),
+    *[("1/3", x) for x in ("0.333333", "0.3333333333333333333")],
+    *[(r"1\frac13", x) for x in ("1.333333", "1.3333333333333333333333")],
+    *[(r"\sqrt{2}", x) for x in ("1.414214", "1.4142135623730950488")],
+    (r"\pi", "3.14159265358979323846"), (r"\sqrt{2^{-200}}", r"\sqrt{2^{-202}}"),
+    *[(r"12.5\%", x) for x in ("12.5000001", r"12.6\%", "1.25", "1250")],
+    (r"0.0000001\%", r"0.0000002\%"), (r"10^{-20}\%", r"10^{-21}\%"),
+    *[("(0,2^{-99})", x) for x in ("(0,2^{-98})", "(0,0)")], (r"\{2^{-99}\}", r"\{2^{-98}\}"),
+    ("x=2^{-99}", "x=2^{-98}"), ("x > 10^{-30}", "x > 10^{-31}"),
+    (r"x \in [0.5, 1]", "[0.5000001, 1]"), (r"2^{-99}x + 1", r"2^{-98}x + 1"),
+    ("x + 1/3", "x + 0.3333333"), (r"1 + 2^{-100}i", r"1 + 2^{-99}i"),
+    (r"\begin{pmatrix} 2^{-99} \\ 1 \end{pmatrix}", r"\begin{pmatrix} 2^{-98} \\ 1 \end{pmatrix}"),
 ]  # fmt: skip
 
 
@@ -335,7 +381,15 @@ def test_other_mathematics_is_not():
 def test_nothing_hangs_or_breaks_the_rest_in_any_thread():
     hostile = [
         ("5", x)
-        for x in ("9^{9^{9^{9}}}", "(" * 300 + "5", "{" * 50, r"\frac" * 100, "\\", "5" * 10**6)
+        for x in (
+            "9^{9^{9^{9}}}",
+            "10^{-10^9}",
+            "(" * 300 + "5",
+            "{" * 50,
+            r"\frac" * 100,
+            "\\",
+            "5" * 10**6,
+        )
     ]
     hostile += [("5", "5" + sign * 300 + "x") for sign in (r"\;", r"\,", r"\ ", "\\", ".", r"\.")]
     found = []

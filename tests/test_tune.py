@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from jacobi_forcing.cli import main
 from jacobi_forcing.config import DecodeConfig, DecoderConfig, EvaluateConfig
+from jacobi_forcing.data.files import alone_in
 from jacobi_forcing.decoding import Finished, Forward, Request, decode, make_strategy
 from jacobi_forcing.decoding.answer import answer
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE
@@ -488,6 +489,8 @@ def test_bad_input_is_one_line(tuning, tmp_path, refused):
     assert "is a folder" in refused(*of, "--out", tmp_path / "folder.json")
     assert "must end in .json" in refused(*of, "--out", tmp_path / "t.html")
     assert "--seconds" in refused(*of, "--seconds", 0)
+    with alone_in(tuning, ".tuning.json.lock"):
+        assert f"{tuning}: another process is at work in this folder" in refused(*of)
 
 
 def test_models_without_a_folder_of_their_own_have_a_place_in_the_cache(monkeypatch, tmp_path):

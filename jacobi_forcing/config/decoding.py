@@ -204,7 +204,7 @@ class EvaluateConfig(TunedConfig):
     out: str = option(
         "",
         "folder for every answer, summary.json and report.html; continued where it was stopped. "
-        "Without it, figures are printed",
+        "Without it, figures are only printed, as JSON where the output is no terminal",
     )
     style: str = option(
         "auto",

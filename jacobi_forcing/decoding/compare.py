@@ -14,6 +14,9 @@ from jacobi_forcing.decoding.request import Request
 from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.inference import inferring
+from jacobi_forcing.progress import AnswerProgress
+
+_TELL_SECONDS = 0.2
 
 AUTOREGRESSIVE = DecoderConfig(strategy="autoregressive")
 
@@ -96,6 +99,7 @@ def take_turns(
     batch_size: int = 1,
     stop: Sequence[str] = (),
     first: int = 0,
+    progress: AnswerProgress | None = None,
 ) -> Iterator[tuple[range, list[list[Run]]]]:
     """Decode prompts with every decoder of ours, in the same loop; see `in_turns`.
 
@@ -108,6 +112,7 @@ def take_turns(
         batch_size: Prompts that are decoded together.
         stop: Texts that end an answer and stay in it.
         first: Begin with this prompt; the others have been decoded before.
+        progress: Is told of tokens and of finished answers, those of the warm-up included.
     """
     # One loop and cache for all, as a server has: made once, and outside of the seconds.
     loop = DecodingLoop(
@@ -119,7 +124,7 @@ def take_turns(
 
     @inferring
     def run(decoder: DecoderConfig, group: range) -> list[Run]:
-        found = {i: Run() for i in group}
+        found, teller = {i: Run() for i in group}, _Teller(progress)
         start = time.perf_counter()
         for i in group:
             strategy = make_strategy(decoder, model.vocab_tokens, f"{seed}/{i}")
@@ -131,6 +136,7 @@ def take_turns(
                     one.answer, one.reason = event.answer_ids, event.reason
                     one.seconds = one_seconds
                     continue
+                teller.forward(event.request, len(event.accepted), one_seconds)
                 one.first_seconds = one.first_seconds or one_seconds
                 one.settled.append(len(event.accepted))
                 one.proposed.append(event.num_proposed)
@@ -138,10 +144,34 @@ def take_turns(
         seconds = time.perf_counter() - start
         for one in found.values():
             one.all_seconds, one.num_together = seconds, len(group)
+        teller.finished(found)
         return list(found.values())
 
     ways = [partial(run, decoder) for decoder in decoders]
     yield from in_turns(ways, len(prompts), batch_size=batch_size, first=first)
+
+
+class _Teller:
+    """Tells progress of forwards now and then: telling of each would slow down what is timed."""
+
+    def __init__(self, progress: AnswerProgress | None):
+        self.progress = progress
+        self._untold: dict[int, int] = {}  # tokens of each answer that has begun
+        self._told_seconds = 0.0
+
+    def forward(self, answer: int, num_accepted: int, seconds: float) -> None:
+        is_first = answer not in self._untold
+        self._untold[answer] = num = self._untold.get(answer, 0) + num_accepted
+        if self.progress is None:
+            return
+        if is_first or seconds - self._told_seconds >= _TELL_SECONDS:
+            self.progress.forward(answer, num, is_first=is_first)
+            self._untold[answer], self._told_seconds = 0, seconds
+
+    def finished(self, runs: dict[int, Run]) -> None:
+        for answer, one in runs.items() if self.progress is not None else ():
+            self.progress.forward(answer, self._untold[answer], is_first=False)
+            self.progress.finished(answer, at_end=one.reason != "length")
 
 
 def in_turns(

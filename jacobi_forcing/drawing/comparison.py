@@ -77,7 +77,7 @@ def table(lines: Sequence[Line], summary: dict[str, Any]) -> Table:
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
-    drawn.add_column("model, decoder", no_wrap=True)
+    drawn.add_column("model, decoder", overflow="fold")  # a long path costs no figure its place
     columns = columns_of([line.figures for line in lines], _num_engines(lines))
     for column in columns:
         drawn.add_column(column.name, justify="right", no_wrap=True)

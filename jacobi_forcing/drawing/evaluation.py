@@ -19,6 +19,7 @@ from jacobi_forcing.drawing.template import fill
 _MOST_WORST = 24  # problems that are shown in full ...
 _MOST_TEXT = 6000  # ... with so many characters of each text
 
+_VERDICTS = {None: "", True: "solved", False: "not solved"}
 _CHANGE = "change against the original's AR (McNemar p)"
 _SPEED = "speed against AR, median (quartiles)"
 ASSISTED = "Of assisted decoding the model's own forwards are counted, and all seconds."
@@ -52,6 +53,11 @@ _ROWS = (
         "accuracy",
         "accuracy",
         lambda d: f"{d['accuracy']:.1%} ({d['accuracy_low']:.1%} to {d['accuracy_high']:.1%})",
+    ),
+    Column(
+        "answers cut off by the length limit",
+        "num_cut_off",
+        lambda d: f"{d['num_cut_off']} ({d['cut_off_share']:.0%})",
     ),
     Column(
         _CHANGE,
@@ -121,10 +127,11 @@ _SHORT = (  # of a terminal's 80 columns
         "accuracy",
         "accuracy",
         lambda d: (
-            f"{100 * d['accuracy']:.1f} % "
+            f"{100 * d['accuracy']:.1f}% "
             f"({100 * d['accuracy_low']:.0f}-{100 * d['accuracy_high']:.0f})"
         ),
     ),
+    Column("cut\noff", "cut_off_share", lambda d: f"{100 * d['cut_off_share']:.0f}%"),
     Column(
         "against\noriginal",
         "p_value",
@@ -136,7 +143,7 @@ _SHORT = (  # of a terminal's 80 columns
         "speedup",
         lambda d: f"{d['speedup_median']:.2f}x ({d['speedup_low']:.2f}-{d['speedup_high']:.2f})",
     ),
-    Column("mis-\nmatches", "num_mismatches", lambda d: f"{d['num_mismatches']}"),
+    Column("mis-\nmatch", "num_mismatches", lambda d: f"{d['num_mismatches']}"),
 )
 
 
@@ -155,7 +162,7 @@ def table(summary: Figures) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=0,  # the space between columns is enough, and 80 hold no more
     )
     drawn.add_column("decoder", no_wrap=True)
     columns = columns_of(decoders.values())
@@ -171,6 +178,18 @@ def columns_of(decoders: Iterable[Figures], num_engines: int = 1) -> list[Column
     known = list(decoders)
     columns = _SHORT if num_engines == 1 else (*_SHORT[:-1], *_OF_ENGINES)
     return [column for column in columns if column.is_known(known)]
+
+
+def cut_off_note(summary: Figures) -> str:
+    """Say how many judged answers were cut off, and what to do; "" where none was."""
+    num, of = summary.get("num_cut_off", 0), summary["num_problems"]
+    if not num or "accuracy" not in summary:
+        return ""
+    limit = summary["settings"]["max_new_tokens"]
+    were = f"{num} of {of} answers {'was' if num == 1 else 'were'} cut off"
+    if summary["longest_cut_off_tokens"] < limit:
+        return f"{were} where the model's context ends."
+    return f"{were} at {limit:,} tokens: raise --max-new-tokens."
 
 
 def engine_of(summary: Figures) -> str:
@@ -200,10 +219,10 @@ def write_evaluation_page(path: Path, summary: Figures, records: Sequence[dict[s
                 f"{asked}; {place}{_decoded_by(summary)}"
             ),
             "totals": f"<dl class=totals>{''.join(_totals(summary))}</dl>",
-            "note": html.escape(_note(summary)),
+            "note": html.escape(" ".join(filter(None, (cut_off_note(summary), _note(summary))))),
             "table": _html_table(summary),
             "charts": "\n".join(_charts(summary, records)),
-            "more": _section_of_worst(worst, len(records)),
+            "more": _section_of_worst(worst, len(records), "accuracy" in summary),
             "footer": html.escape(_footer(summary)),
         },
     )
@@ -239,11 +258,14 @@ def _footer(summary: Figures) -> str:
 
 
 def _totals(summary: Figures) -> Iterable[str]:
-    worth = "-" if "accuracy" not in summary else f"{summary['accuracy']:.1%}"
+    worth = []
     if "nll" in summary:
-        worth = f"{summary['nll']:.3f}"
+        worth = [("NLL under the original", f"{summary['nll']:.3f}")]
+    elif "accuracy" in summary:
+        worth = [("solved", f"{summary['accuracy']:.1%}")]
     for name, figure in (
-        ("NLL under the original" if "nll" in summary else "solved", worth),
+        *worth,
+        ("cut off", f"{summary['num_cut_off']} of {summary['num_problems']}"),
         ("tokens per forward", f"{summary['tokens_per_forward']:.2f}"),
         ("AR's speed", f"{summary['speedup']:.2f}x"),
         (_MISMATCHES, f"{summary['num_mismatches']}"),
@@ -313,9 +335,10 @@ def _charts(summary: Figures, records: Sequence[dict[str, Any]]) -> Iterable[str
     )
 
 
-def _section_of_worst(worst: Sequence[str], num_problems: int) -> str:
+def _section_of_worst(worst: Sequence[str], num_problems: int, is_judged: bool) -> str:
+    unsolved = "Not solved, or nearest" if is_judged else "Nearest"
     return (
-        "<section><h2>Worst cases</h2><p>Not solved, or nearest to one token per forward; "
+        f"<section><h2>Worst cases</h2><p>{unsolved} to one token per forward; "
         f"{len(worst)} of {num_problems} problems.</p>{''.join(worst)}</section>"
     )
 
@@ -336,22 +359,22 @@ def _worst(summary: Figures, records: Sequence[dict[str, Any]]) -> list[str]:
 def _case(record: dict[str, Any], name: str) -> str:
     one = record["answers"][name]
     rate = len(one["answer"]) / len(one["settled"])
-    verdict = {None: "", True: "solved, ", False: "not solved, "}[one["solved"]]
+    verdict = _VERDICTS[one["solved"]]
+    end = "cut off" if one["reason"] == "length" else f"ended by {html.escape(one['reason'])}"
     why = f" ({one['why']})" if one["why"] and not one["solved"] else ""
     sides = {"Asked": record["prompt"], f"Answered, {name}": one["text"]}
     if "original" in record["answers"]:
         theirs = record["answers"]["original"]
-        sides["The original" + (", solved" if theirs["solved"] else ", not solved")] = theirs[
-            "text"
-        ]
+        title = ", ".join(filter(None, ("The original", _VERDICTS[theirs["solved"]])))
+        sides[title] = theirs["text"]
     sides |= {"Reference": record["reference"]} if record["reference"] else {}
     shown = "".join(
         f"<div><h3>{html.escape(title)}</h3><pre>{html.escape(_shortened(text))}</pre></div>"
         for title, text in sides.items()
     )
     return (
-        f"<details><summary>{html.escape(record['id'])} <span>{verdict}{rate:.2f} tokens per "
-        f"forward, {len(one['answer'])} tokens, ended by {html.escape(one['reason'])}"
+        f"<details><summary>{html.escape(record['id'])} <span>{verdict}{', ' if verdict else ''}"
+        f"{rate:.2f} tokens per forward, {len(one['answer'])} tokens, {end}"
         f"{html.escape(why)}</span></summary><div class=sides>{shown}</div></details>"
     )
 

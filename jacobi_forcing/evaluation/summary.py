@@ -24,8 +24,12 @@ def summarize(records: Sequence[Record], name: str, ar_name: str) -> dict[str, A
     solved = [record["answers"][name]["solved"] for record in records]
     answered = [len(run.answer) for run in runs]
     first, seconds = [run.first_seconds for run in runs], [run.seconds for run in runs]
+    cut_off = [len(run.answer) for run in runs if run.reason == "length"]
     return {
         **_accuracy(solved),
+        "num_cut_off": len(cut_off),
+        "cut_off_share": len(cut_off) / len(runs),
+        "longest_cut_off_tokens": max(cut_off, default=0),
         **compare.summarize(runs, ar_runs)._asdict(),
         "ids_digest": sha256(str([run.answer for run in runs]).encode()).hexdigest()[:16],
         "tokens_per_forward_error": ratio_error(answered, [run.num_forwards for run in runs]),

@@ -13,7 +13,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lm_eval.__main__ import cli_evaluate
@@ -25,8 +25,9 @@ from lm_eval.models.utils import (
     normalize_gen_kwargs,
     postprocess_generated_text,
 )
+from transformers import GenerationConfig
 
-from jacobi_forcing.config import DecoderConfig, SamplingConfig, from_mapping, refuse_unknown
+from jacobi_forcing.config import DecoderConfig, SamplingConfig, from_mapping
 from jacobi_forcing.decoding import Finished, Request, Sampling, decode, make_strategy
 from jacobi_forcing.decoding.generation import Rules, sampling_defaults, stop_strings
 from jacobi_forcing.decoding.strategies import branch_tokens
@@ -39,6 +40,28 @@ logger = logging.getLogger(__name__)
 
 _SAMPLING = tuple(f.name for f in fields(SamplingConfig))
 _DECODER = tuple(f.name for f in fields(DecoderConfig))
+
+# Settings of a task that change no answer here, whatever they say: they belong to beam search, or
+# say how the work is done and what is returned beside the text.
+_IDLE = (
+    *("early_stopping", "length_penalty", "use_cache", "pad_token_id", "bos_token_id"),
+    *("return_dict_in_generate", "output_scores", "output_logits", "output_attentions"),
+    *("output_hidden_states", "low_memory", "disable_compile", "renormalize_logits"),
+)
+# Those that shape what is drawn: greedy decoding draws nothing.
+_OF_DRAWING = (
+    *("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p"),
+    *("epsilon_cutoff", "eta_cutoff", "seed"),
+)
+# Those that mean what we do at one value, and at no other.
+_NEUTRAL = {
+    **dict.fromkeys(("num_beams", "num_beam_groups", "num_return_sequences", "n", "best_of"), 1),
+    **dict.fromkeys(("typical_p", "encoder_repetition_penalty", "guidance_scale"), 1),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length"), 0),
+    **dict.fromkeys(("diversity_penalty", "penalty_alpha", "epsilon_cutoff", "eta_cutoff"), 0),
+    **{"remove_invalid_values": False, "ignore_eos": False, "skip_special_tokens": True},
+}
+_STOPS = ("until", "stop", "stop_strings")  # the harness's name, the servers', transformers'
 
 
 @register_model("jacobi")
@@ -100,14 +123,18 @@ class JacobiLM(HFLM):
         return self.num_tokens / max(self.num_forwards, 1)
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Continue every request's context until one of its stop texts; these are cut off."""
+        """Continue every request's context until one of its stop texts; these are cut off.
+
+        Raises:
+            ConfigError: A task asks for what our decoders do not do, or for answers that leave no
+                room for a prompt.
+        """
         eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
-        stops, asked = [], []
-        for index, instance in enumerate(requests):
-            context, settings = instance.args
-            used = dict(normalize_gen_kwargs(settings, self.max_gen_toks))
-            stops.append(handle_stop_sequences(used.pop("until"), eos=eos))
-            asked.append(self._request(index, context, stops[-1], used))
+        asked_for = [self._settings(instance.args[1]) for instance in requests]
+        _refuse({name: value for one in asked_for for name, value in one.refused.items()})
+        stops = [handle_stop_sequences(one.stop, eos=eos) for one in asked_for]
+        contexts = [self.tok_encode(instance.args[0]) for instance in requests]
+        asked = self._requests(contexts, asked_for, stops)
         # Long prompts first, as the harness does: if memory is short, that shows at once.
         asked.sort(key=lambda request: -len(request.prompt_ids))
         texts = [""] * len(asked)
@@ -133,23 +160,94 @@ class JacobiLM(HFLM):
         logger.info("%.2f tokens per forward", self.tokens_per_forward)
         return texts
 
-    def _request(self, index: int, context: str, stop: list[str], used: dict) -> Request:
-        """Make our request of the harness's settings.
+    def _settings(self, given: dict[str, Any]) -> "_Settings":
+        """Translate a task's generation settings."""
+        known = {*GenerationConfig().to_dict(), *_SAMPLING, *_OF_DRAWING, *_NEUTRAL}
+        # None is transformers' word for "not set".
+        given = {n: value for n, value in given.items() if value is not None or n not in known}
+        used = dict(normalize_gen_kwargs(given, self.max_gen_toks))
+        stop = [text for name in _STOPS for text in _as_list(used.pop(name, None)) if text]
+        most, draws = used.pop("max_gen_toks"), used.pop("do_sample")
+        used = {n: value for n, value in used.items() if not self._changes_nothing(n, value)}
+        if not draws:
+            used = {name: value for name, value in used.items() if name not in _OF_DRAWING}
+        elif used.get("top_k") == -1:  # all tokens, for vLLM
+            used["top_k"] = 0
+        seed = used.pop("seed", self.seed)
+        refused = {name: value for name, value in used.items() if name not in _SAMPLING}
+        if draws and not used.get("temperature"):
+            refused |= {"do_sample": True, "temperature": used.get("temperature", 0.0)}
+        return _Settings(stop, most, used, seed, refused)
 
-        Raises:
-            ConfigError: A setting is none of ours, such as the number of beams.
-        """
-        most = used.pop("max_gen_toks")
-        if not used.pop("do_sample"):
-            used["temperature"] = 0.0
-        refuse_unknown(used, _SAMPLING, "generation settings of the task")
-        room = max(1, self.max_length - most)
-        ids = self.tok_encode(context)[-room:]  # as the harness does, the end of what is too long
-        # What the task does not say, generation_config.json does, as for the harness's own class.
-        found = sampling_defaults(self.rules.config, draws=used.get("temperature") != 0.0) | used
-        sampling = self.rules.apply(Sampling(**found, seed=self.seed + index), ids, most)
-        stop = [*stop, *stop_strings(self.rules.config)]
-        return Request(index, ids, most, sampling, [text for text in stop if text])
+    def _changes_nothing(self, name: str, value: Any) -> bool:
+        """Return whether our decoders do what a setting asks for without being told."""
+        if name == "eos_token_id":
+            return set(_as_list(value)) == set(self.loaded.eos_ids)
+        return name in _IDLE or (name in _NEUTRAL and value == _NEUTRAL[name])
+
+    def _requests(
+        self,
+        contexts: Sequence[list[int]],
+        asked_for: Sequence["_Settings"],
+        stops: Sequence[list[str]],
+    ) -> list[Request]:
+        """Make our requests; of a context that is too long the end counts, as in the harness."""
+        holds = min(self.max_length, self.loaded.context_tokens)
+        longest = max((one.max_new_tokens for one in asked_for), default=0)
+        if longest >= holds:
+            raise ConfigError(
+                f"a task asks for answers of {longest} tokens (max_gen_toks), but the context of "
+                f"{self.loaded.name} holds {holds}, with the prompt. Give fewer, such as "
+                f"--gen_kwargs max_gen_toks={max(1, holds // 2)}, or a model with a longer context."
+            )
+        made, num_cut = [], 0
+        for index, (ids, one, stop) in enumerate(zip(contexts, asked_for, stops, strict=True)):
+            room = holds - one.max_new_tokens
+            num_cut += len(ids) > room
+            # What the task does not say, generation_config.json says, as in the harness.
+            draws = bool(one.sampling.get("temperature"))
+            found = sampling_defaults(self.rules.config, draws=draws) | one.sampling
+            ids = ids[-room:]
+            sampling = Sampling(**found, seed=one.seed + index)
+            sampling = self.rules.apply(sampling, ids, one.max_new_tokens)
+            kept = [text for text in [*stop, *stop_strings(self.rules.config)] if text]
+            made.append(Request(index, ids, one.max_new_tokens, sampling, kept))
+        if num_cut:
+            logger.warning(
+                "%d of %d prompts are longer than the context of %d tokens allows beside their "
+                "answers: their beginnings were cut off. The longest has %d tokens.",
+                *(num_cut, len(made), holds, max(map(len, contexts))),
+            )
+        return made
+
+
+class _Settings(NamedTuple):
+    """What a task asks for in our terms."""
+
+    stop: list[str]
+    max_new_tokens: int
+    sampling: dict[str, Any]  # fields of SamplingConfig
+    seed: int
+    refused: dict[str, Any]  # what we do not do
+
+
+def _as_list(value: Any) -> list:
+    """Return a list of one value or of several; None stands for none."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _refuse(settings: dict[str, Any]) -> None:
+    """Raise ConfigError that names all of a task's settings that we cannot do."""
+    if settings:
+        found = ", ".join(f"{name} = {value!r}" for name, value in settings.items())
+        raise ConfigError(
+            f"generation settings of the task: {found} cannot be done here. Leave them out (in a "
+            "copy of the task file), or use --model hf. Known are: until, max_gen_toks, do_sample, "
+            f"seed, {', '.join(_SAMPLING)}; others are taken where they change nothing, such as "
+            "num_beams = 1. Sampling needs a temperature above 0."
+        )
 
     def tok_encode(self, string: str, *arguments: Any, **more: Any) -> list[int]:
         """Encode as the harness does, without what the tokenizer appends to every text."""

@@ -19,7 +19,6 @@ answers of a model that was trained on small functions, not for code of an adver
 import ast
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -28,6 +27,8 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
+
+from jacobi_forcing.problems.fences import block_with, fenced_blocks
 
 
 def _names(*lines: str) -> frozenset[str]:
@@ -61,8 +62,6 @@ _LARGEST_INT = 10**9
 _LARGEST_EXPONENT = 64
 _MEMORY_BYTES = 512 * 2**20
 _BATCH = 32
-
-_FENCE = re.compile(r"\A\s*```[a-z]*\n(.*?)\n?```\s*\Z", re.DOTALL)
 
 # The child. It reads {"items": [{source, function, tests}], "seconds", "memory", "builtins"} and
 # writes one reason per item, as a JSON string on a line of its own, "" for a pass.
@@ -178,7 +177,7 @@ def run_answer(problem_check: dict, text: str, *, timeout_seconds: float = 2.0) 
 
     Args:
         problem_check: The `check` of a code problem.
-        text: The answer: code only, or code inside one markdown fence.
+        text: The answer: code only, or a reply with code in a Markdown fence.
         timeout_seconds: Time for all tests of the problem together.
     """
     return run_answers([(problem_check, text)], workers=1, timeout_seconds=timeout_seconds)[0]
@@ -206,8 +205,8 @@ def run_answers(
     verdicts: dict[int, Verdict] = {}
     items: dict[int, dict] = {}
     for number, (check, text) in enumerate(answers):
-        fenced = _FENCE.match(text)
-        source = fenced.group(1) if fenced else text
+        blocks = fenced_blocks(text)
+        source = block_with(blocks, check["function"]) or (blocks[0] if blocks else text)
         reason = check_subset(source)
         if reason:
             verdicts[number] = Verdict(False, f"refused: {reason}")

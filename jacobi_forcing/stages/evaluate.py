@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -12,11 +14,11 @@ import torch
 from rich.console import Console
 
 from jacobi_forcing.config import EvaluateConfig
-from jacobi_forcing.data.files import refuse_file, write_json
-from jacobi_forcing.data.record import claim, run_record
+from jacobi_forcing.data.files import alone_in, refuse_file, write_json
+from jacobi_forcing.data.record import claim, refuse_model, run_record
 from jacobi_forcing.data.trajectories import tokenizer_fingerprint
-from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Run, in_turns, take_turns
-from jacobi_forcing.drawing.evaluation import table, write_evaluation_page
+from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Run, Way, in_turns, take_turns
+from jacobi_forcing.drawing.evaluation import cut_off_note, table, write_evaluation_page
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.evaluation import PAGE, SUMMARY
 from jacobi_forcing.evaluation.answers import Answers, record
@@ -27,11 +29,12 @@ from jacobi_forcing.host import hardware
 from jacobi_forcing.integrations.outside import generate, vllm
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.loading import own_dtype
-from jacobi_forcing.progress import progress_bar
+from jacobi_forcing.progress import AnswerProgress, progress_bar
 from jacobi_forcing.stages.machine import check_block_size, open_model, report_set_aside, tuned
 
 Turn = tuple[range, list[list[Run]]]  # problems' indices, and per decoder their runs
 
+_LOCK = "evaluate.lock"  # in --out, held by the process that measures
 ORIGINAL = "original"  # what answers are called that the original's AR gave
 FREE = ("out", "limit")  # settings that may change while the work goes on
 
@@ -42,7 +45,8 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     Stopped, it goes on with the problems that have no answer yet.
 
     Raises:
-        JacobiForcingError: Bad settings or problems, or a model that cannot be loaded.
+        JacobiForcingError: Bad settings or problems, a model that cannot be loaded, or a folder
+            that another process is at work in.
     """
     refuse_file(config.out, "--out")
     config.refuse_idle()
@@ -62,27 +66,51 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     if getattr(task, "style", "") == "chat":
         model, original = model.for_chat(), original and original.for_chat()
     assistant = _assistant(config, model, items)
-    out = Path(config.out) if config.out else None
-    if out is not None:
+    if not config.out:
+        return _measure(config, task, items, model, original, assistant)
+    out = Path(config.out)
+    refuse_model(out)
+    with alone_in(out, _LOCK):
         opened = {"weights": model, "original_weights": original, "assistant_weights": assistant}
         weights = {name: one.weights_fingerprint() for name, one in opened.items() if one}
         # Seconds of two machines, or answers of two types, in one table compare nothing.
         here = {name: hardware()[name] for name in ("cpu", "gpu")}
         here |= {"dtype": str(model.dtype), "engine_version": _version(config.engine)}
         claim(out, asdict(config) | weights | here, free=FREE)
+        return _measure(config, task, items, model, original, assistant)
+
+
+def _measure(
+    config: EvaluateConfig,
+    task: Task,
+    items: Sequence[Item],
+    model: CausalLM,
+    original: CausalLM | None,
+    assistant: CausalLM | None,
+) -> dict[str, Any]:
+    """Answer what has no answer yet, sum up, write what came of it; return the summary."""
+    out = Path(config.out) if config.out else None
     rival = original if task.has_rival else None
     names = [*config.measured, *([] if rival is None else [ORIGINAL])]
     answers = Answers(out, items, names)
-    with progress_bar("evaluate", len(answers.todo)) as bar:
-        for new in _answers(config, task, answers, model, rival, assistant):
+    with _progress(config, answers, len(names)) as progress:
+        for new in _answers(config, task, answers, model, rival, assistant, progress):
             answers.add(new)
-            bar.advance()
     summary = _summary(config, task, items, answers.records, rival is not None)
     if out is not None:
         write_json(out / SUMMARY, summary)
         write_evaluation_page(out / PAGE, summary, answers.records)
     _show(summary, config)
     return summary
+
+
+@contextmanager
+def _progress(config: EvaluateConfig, answers: Answers, num_ways: int) -> Iterator[AnswerProgress]:
+    """Follow the answers of all decoders, with those of the warm-up, which takes as long."""
+    num_groups = len(answers.todo) + min(config.batch_size, len(answers.todo))
+    waiting, done = num_ways * num_groups, num_ways * len(answers.done)
+    with progress_bar("evaluate", done + waiting, done, "answers, warm-up included") as bar:
+        yield AnswerProgress(bar, waiting, config.max_new_tokens)
 
 
 def read_task(config: EvaluateConfig) -> Task:
@@ -130,6 +158,7 @@ def _answers(
     model: CausalLM,
     rival: CausalLM | None,
     assistant: CausalLM | None,
+    progress: AnswerProgress,
 ) -> Iterator[dict[str, Any]]:
     """Answer the problems that are left, a few at a time, judge them, and describe each."""
     if not answers.todo:  # no engine is started for nothing
@@ -139,7 +168,7 @@ def _answers(
     prompts, names = [answers.items[place].prompt_ids for place in places], config.measured
 
     def turns_of(asked: CausalLM, strategies: Sequence[str]) -> Iterator[Turn]:
-        return _turns(config, asked, strategies, prompts, task.stop, first, assistant)
+        return _turns(config, asked, strategies, prompts, task.stop, first, assistant, progress)
 
     turns = turns_of(model, names)
     if rival is not None:
@@ -169,12 +198,14 @@ def _turns(
     stop: Sequence[str],
     first: int,
     assistant: CausalLM | None,
+    progress: AnswerProgress,
 ) -> Iterator[Turn]:
     """Decode the prompts from `first` on in turns, with the engine that is asked for."""
     common = {"max_new_tokens": config.max_new_tokens, "stop": stop}
     if config.engine == "jacobi":
         every = {one.strategy: one for one in [AUTOREGRESSIVE, *config.decoders]}
         common |= {"seed": config.seed, "batch_size": config.batch_size, "first": first}
+        common["progress"] = progress
         return take_turns(model, prompts, [every[name] for name in strategies], **common)
     if config.engine == "transformers":
         ways = generate.ways(model, strategies, prompts, assistant=assistant, **common)
@@ -191,6 +222,14 @@ def _turns(
             num_engines=len(config.measured) + bool(config.original),
             **common,
         )
+
+    def counted(way: Way, group: range) -> list[Run]:
+        runs = way(group)
+        for index, one in zip(group, runs, strict=True):
+            progress.finished(index, at_end=one.reason != "length")
+        return runs
+
+    ways = [partial(counted, way) for way in ways]
     return in_turns(ways, len(prompts), batch_size=config.batch_size, first=first)
 
 
@@ -243,13 +282,12 @@ def worth_of(summary: dict[str, Any]) -> str:
 
 def _show(summary: dict[str, Any], config: EvaluateConfig) -> None:
     console = Console()
-    if not config.out:
+    if not config.out and not console.is_terminal:  # a program reads it
         shown = {k: v for k, v in summary.items() if not isinstance(v, dict | list | type(None))}
         console.print_json(json.dumps(shown))
-        return
+        console = Console(stderr=True)
     console.print(table(summary))
-    console.print(
-        f"{worth_of(summary)}, n = {summary['num_problems']}; wrote {Path(config.out) / PAGE}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    wrote = f"; wrote {Path(config.out) / PAGE}" if config.out else ""
+    lines = (f"{worth_of(summary)}, n = {summary['num_problems']}{wrote}", cut_off_note(summary))
+    for line in filter(None, lines):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

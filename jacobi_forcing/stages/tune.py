@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from jacobi_forcing.config import DecoderConfig, TuneConfig
-from jacobi_forcing.data.files import refuse_folder, write_json
+from jacobi_forcing.data.files import alone_in, refuse_folder, write_json
 from jacobi_forcing.data.prompts import read_prompts
 from jacobi_forcing.data.record import run_record
 from jacobi_forcing.data.sources import kind_of
@@ -79,7 +79,8 @@ def run(config: TuneConfig) -> dict[str, Any]:
     """Tune, and write the result with its page; return the result.
 
     Raises:
-        JacobiForcingError: Bad prompts or settings, or nowhere to write to.
+        JacobiForcingError: Bad prompts or settings, nowhere to write to, or another process that
+            tunes for the same file.
     """
     refuse_folder(config.out, "--out")
     if config.prompts:
@@ -87,6 +88,11 @@ def run(config: TuneConfig) -> dict[str, Any]:
     place = Path(config.out) if config.out else default_place(config.model)
     _check_writable(place, config)
     model = open_model(config)
+    with alone_in(place.parent, f".{place.name}.lock"):  # runs that compete measure each other
+        return _tune(config, model, place)
+
+
+def _tune(config: TuneConfig, model: CausalLM, place: Path) -> dict[str, Any]:
     prompts = load_prompts(config, model)
     if model.step is not None:
         _compile(config, model, prompts[0])

@@ -22,7 +22,13 @@ STRUCTURES: dict[str, Callable[[random.Random], Problem]] = {
 }
 
 _MARKER = "Answer:"
-_NUMBER = re.compile(r"\s*\$?\s*(-?\d[\d,]*(?:\.\d+)?)")
+_NUMBER = re.compile(
+    r"\s*(?:(?P<before>-)\s*\$?|\$\s*(?P<after>-)?)?\s*"
+    r"(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    # A part of a power, a fraction, a product or another number stands for nothing.
+    r"(?![.,]?\d|[eE][-+]?\d|\(|[ \t]*(?:\d|[!^/]|\\(?:times|cdot)"
+    r"|[-+*:\u00d7\u00b7]+[ \t]*[\d({\\]))"
+)
 
 
 def sample(rng: random.Random) -> Problem:
@@ -38,11 +44,14 @@ def extract_answer(text: str) -> str | None:
 
     Returns:
         The number after the last "Answer:", without currency, unit and thousands commas, or None
-        if there is no such number.
+        if there is no such number, or more than a number.
     """
-    _, marker, result = text.rpartition(_MARKER)
+    _, marker, result = text.replace("\N{MINUS SIGN}", "-").rpartition(_MARKER)
     found = _NUMBER.match(result) if marker else None
-    return found[1].replace(",", "") if found else None
+    if not found:
+        return None
+    sign = found["before"] or found["after"] or ""
+    return sign + found["digits"].replace(",", "")
 
 
 def check(problem: Problem, text: str) -> bool:

@@ -4,9 +4,9 @@ import re
 import warnings
 from textwrap import dedent, indent
 
+from jacobi_forcing.problems.fences import block_with, defines, fenced_blocks
 from jacobi_forcing.problems.published.reply_text import final_text
 
-_FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)  # the last may lack its end
 _FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
 
 
@@ -14,18 +14,26 @@ def code_of(text: str, name: str) -> str:
     """Take the code out of a chat answer.
 
     Of several fenced blocks the last that defines the function counts, because a model corrects
-    itself downwards; if none does, it is the first, which may be the function's body. Without
-    fences it is the function with the valid code around it.
+    itself downwards. If none does, it is the function in the text with the valid code around it,
+    or else the first block, which may be the function's body.
 
     Args:
         text: What a model wrote.
         name: Of the function.
     """
     text = final_text(text)
-    blocks = [dedent(block) for block in _FENCE.findall(text)]
-    if not blocks:
-        return _unfenced(text, name)
-    return next((block for block in reversed(blocks) if defines(block, name)), blocks[0])
+    blocks = [_without_glued_end(block) for block in fenced_blocks(text) if block.strip()]
+    found = block_with(blocks, name)
+    if found is not None:
+        return found
+    loose = _unfenced(text, name)
+    return loose if not blocks or (defines(loose, name) and is_valid(loose)) else blocks[0]
+
+
+def _without_glued_end(block: str) -> str:
+    """Remove a closing fence that a model wrote at the end of a line of code, and all below it."""
+    code, fence, _ = block.partition("```")
+    return code if fence and not is_valid(block) and is_valid(code) else block
 
 
 def _unfenced(text: str, name: str) -> str:
@@ -38,11 +46,6 @@ def _unfenced(text: str, name: str) -> str:
     ends = range(len(lines), head, -1)
     end = next((n for n in ends if is_valid("".join(lines[start:n]))), len(lines))
     return "".join(lines[start:end])
-
-
-def defines(code: str, name: str) -> bool:
-    """Tell whether code has a function of this name that is nobody's method."""
-    return re.search(rf"^(?:async )?def {re.escape(name)}\b", code, re.MULTILINE) is not None
 
 
 def fitting(head: str, body: str) -> str:

@@ -27,6 +27,7 @@ _SIGNS = str.maketrans(
 )
 _THIN_SPACE = re.compile(r"\\[!,;: ]|~|\\q?quad\b")
 _SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")  # between digits it may mean something
+_PERCENT = re.compile(r"\\?%$")
 _BASE = re.compile(r"[\dA-F]+_\{?(\d+)\}?")
 
 
@@ -103,13 +104,24 @@ def _at_once(gold: str, answer: str) -> bool | None:
     gold, answer = _compact(gold), _compact(answer)
     if gold == answer:
         return True
-    plain, given = PLAIN.fullmatch(gold), PLAIN.fullmatch(answer)
-    if plain and given:  # exactly: the library rounds
-        return _number(plain) == _number(given)
+    verdict = _as_numbers(gold, answer)
+    if verdict is not None:
+        return verdict
     base, other = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
     if base and other and base[1] != other[1]:  # the library does not look at bases
         return False
     return None
+
+
+def _as_numbers(gold: str, answer: str) -> bool | None:
+    """Compare plain numbers and percentages; 10 % may be written as 10, or as 0.1."""
+    whole, given = _PERCENT.sub("", gold), _PERCENT.sub("", answer)
+    plain, found = PLAIN.fullmatch(whole), PLAIN.fullmatch(given)
+    if not plain or not found:
+        return None
+    if _number(plain) == _number(found):
+        return True
+    return None if (whole == gold) != (given == answer) else False
 
 
 def _number(plain: re.Match) -> Decimal:
