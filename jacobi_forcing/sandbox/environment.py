@@ -66,6 +66,7 @@ def running_environment() -> Environment:
         why = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
         raise ConfigError(f"{sys.executable}, which runs this, does not start: {why}") from error
     path, mapped = json.loads(found.stdout.splitlines()[-1])  # what is imported at start may print
+    path += sorted({os.path.dirname(file) for file in mapped} - set(path))
     modules = [(i, file) for i, folder in enumerate(path) for file in _modules(folder)]
     shown = [*_SYSTEM, *_of_python(), *_of_path(path)]
     shown += [file for one in mapped for file in (one, f"{one}.py") if os.path.exists(file)]

@@ -70,7 +70,7 @@ for number, file in {modules}:
     path = above = os.path.join(sys.path[number], file)
     if not os.access(path, os.R_OK):
         while not os.path.exists(above):
-            above = os.path.dirname(above)
+            above = os.path.realpath(above) if os.path.islink(above) else os.path.dirname(above)
         why = "is not seen" if os.path.isdir(above) and os.access(above, os.X_OK) else (
             above + " cannot be read by the user that programs run as"
         )
