@@ -87,11 +87,11 @@ def _of_path(path: Iterable[str]) -> Iterator[str]:
     """Name what is to be seen of the folders that modules are searched in."""
     for folder in path:
         is_library = os.path.exists(os.path.join(folder, "os.py"))
-        if os.path.isfile(folder) or is_library or os.path.basename(folder) == "lib-dynload":
-            yield folder
-        elif _holds_packages(folder):
+        if is_library or os.path.basename(folder) == "lib-dynload" or _holds_packages(folder):
             yield folder
             yield from _links(folder)
+        elif os.path.isfile(folder):  # an archive
+            yield folder
         else:  # such as the project's folder of an editable install: its packages only
             for file in _modules(folder):
                 yield os.path.join(folder, file.removesuffix("/__init__.py"))
@@ -113,7 +113,7 @@ def _modules(folder: str) -> Iterator[str]:
 
 
 def _links(folder: str) -> Iterator[str]:
-    """Name what links in a folder of packages lead to: installers may link into their cache."""
+    """Name what links in a folder lead to: installers link into their cache, Debian into /etc."""
     for entry in _entries(folder):
         if entry.is_symlink():
             yield os.path.realpath(entry.path)
