@@ -1,7 +1,9 @@
 # make demo and make test set up what they need: nothing but Python 3.11+ and a package index.
 PYTHON ?= python3
 VENV ?= .venv
-BIN = $(VENV)/bin
+BIN = "$(VENV)/bin"
+SPACE := $() $()
+INSTALLED = $(subst $(SPACE),\$(SPACE),$(VENV))/.installed
 
 .PHONY: demo test test-all lint docs setup models clean
 
@@ -24,14 +26,14 @@ lint: setup  ## what must be clean before a commit
 docs: setup  ## the documentation site, from the pages, the settings and the docstrings: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
-setup: $(VENV)/.installed
+setup: $(INSTALLED)
 
 # PyTorch first and alone, so that the constrained build is the one every later package finds.
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv "$(VENV)"
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $@
+	touch "$@"
 
 models: setup  ## make the bundled pair again from nothing (hours on two cores)
 	$(BIN)/python recipes/tiny/train_base.py --bf16 --out runs/tiny-base
@@ -41,4 +43,4 @@ models: setup  ## make the bundled pair again from nothing (hours on two cores)
 	$(BIN)/python recipes/tiny/install.py runs/tiny-polish/mean tiny-forced
 
 clean:
-	rm -rf $(VENV) runs site .pytest_cache .ruff_cache
+	rm -rf "$(VENV)" runs site .pytest_cache .ruff_cache

@@ -8,6 +8,7 @@ from textwrap import indent
 
 import pytest
 
+from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.problems.checker import check_subset, run_answer, run_answers
 from jacobi_forcing.problems.code import STRUCTURES, sample
 
@@ -242,3 +243,12 @@ def test_harmful_answers_end_and_leave_their_neighbours_alone():
     assert time.monotonic() - started < 60
     for (check, text), verdict in zip(answers, verdicts, strict=True):
         assert verdict.passed == (check["function"] != "f"), (text, verdict)
+
+
+def test_answers_are_not_wrong_where_the_checker_itself_fails(monkeypatch):
+    """A process that does not start has judged nothing."""
+    problem = PROBLEMS[0]
+    assert run_answers([(problem.check, problem.answer)])[0].passed
+    monkeypatch.setattr("jacobi_forcing.problems.checker._MEMORY_BYTES", "none")
+    with pytest.raises(ConfigError, match=r"cannot be checked here.*did not start \(TypeError: "):
+        run_answers([(problem.check, problem.answer)])

@@ -1,28 +1,38 @@
 """What a program of a model may not do, tried: none gets through, none takes the caller down."""
 
+import json
+import logging
 import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from io import StringIO
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from jacobi_forcing.errors import ConfigError
-from jacobi_forcing.sandbox import PROTECTIONS, Limits, Sandbox, child
+from jacobi_forcing.sandbox import PROTECTIONS, Limits, Sandbox
+from jacobi_forcing.sandbox.environment import running_environment
 
 LIMITS = Limits(cpu_seconds=1, wall_seconds=2.5, memory_bytes=512 << 20, file_bytes=1 << 20)
 USER = 54321  # nobody's
 
 
-def make(protection):
+@cache
+def opened(protection):
     try:
         return Sandbox(protection, LIMITS)
     except ConfigError as error:
-        pytest.skip(str(error))
+        return str(error)
+
+
+def make(protection):
+    found = opened(protection)
+    return pytest.skip(found) if isinstance(found, str) else found
 
 
 @pytest.fixture(params=PROTECTIONS)
@@ -50,16 +60,21 @@ def run(sandbox, source):
 
 
 def processes():
-    """Name all processes that a sandbox could have left behind."""
-    found = []
+    """Name all processes that a sandbox has left behind; those of tests beside this one end."""
+    end = time.monotonic() + 30
+    found = {path: line for path, line in command_lines() if b"sandbox/child.py" in line}
+    while found and time.monotonic() < end:
+        time.sleep(0.01)
+        found = {path: line for path, line in command_lines() if found.get(path) == line}
+    return found
+
+
+def command_lines():
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            line = (folder / "cmdline").read_bytes()
+            yield folder, (folder / "cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if b"sandbox/child.py" in line:
-            found.append(line)
-    return found
 
 
 @pytest.mark.parametrize(
@@ -84,7 +99,7 @@ def test_programs_of_good_will_pass(sandbox, source):
         ("assert 1 == 2", "raises AssertionError"),
         ("def f(:", "raises SyntaxError"),
         ("input()", "raises EOFError"),
-        ("x = 1\0", "raises SyntaxError"),
+        ("x = 1\0", "source code string cannot contain null bytes"),
         ("raise BaseException('a\\nb')", "raises BaseException: a b"),
         ("import sys\nsys.exit(0)", "raises SystemExit: 0"),
         ("import os\nos._exit(0)", "ended before its end"),
@@ -187,7 +202,7 @@ def test_nothing_outside_can_be_read_or_written(closed, folder):
         "/etc/new",
         "/new",
         "/dev/shm/new",
-        sys.prefix + "/n",
+        sysconfig.get_path("purelib") + "/n",
     ]
     source = f"""
 import os
@@ -243,42 +258,17 @@ assert "NoNewPrivs:\\t1" in status
     assert run(closed, source) == (True, "passed")
 
 
-SHARED = [Path("/proc/sys/kernel") / name for name in ("shmmni", "msgmni")]
-SHARING = """
-import ctypes
-libc = ctypes.CDLL(None)
-PRIVATE, MAKE = 0, 0o1600
-for _ in range(64):
-    assert libc.shmget(PRIVATE, ctypes.c_size_t(1 << 20), MAKE) == -1
-    assert libc.msgget(PRIVATE, MAKE) == -1
+def test_no_shared_memory_is_beside_the_limit(sandbox):
+    source = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+PRIVATE, MAKE, DENIED = 0, 0o1600, 1
+for call in (lambda: libc.shmget(PRIVATE, ctypes.c_size_t(1 << 20), MAKE),
+             lambda: libc.msgget(PRIVATE, MAKE), lambda: libc.memfd_create(b"x", 0)):
+    assert call() == -1
+    assert ctypes.get_errno() == DENIED
 """
-
-
-def test_no_shared_memory_is_beside_the_limit():
-    sandbox = make("namespaces")
-    before = [path.read_text() for path in SHARED]
-    assert run(sandbox, SHARING) == (True, "passed")
-    assert [path.read_text() for path in SHARED] == before  # of the machine
-    assert all(int(text) > 0 for text in before)
-
-
-def test_the_machine_keeps_its_shared_memory_where_no_namespace_was_made(monkeypatch):
-    """The settings are not even opened while the IPC namespace is the one at the start."""
-    opened = []
-    monkeypatch.setattr(
-        child, "open", lambda *args: opened.append(args) or StringIO(), raising=False
-    )
-    here = os.readlink(child._IPC)
-    child.bar_shared_memory(here)
-    assert opened == []
-    child.bar_shared_memory("ipc:[1]")
-    assert [path for path, _ in opened] == [str(path) for path in SHARED]
-
-
-@pytest.mark.parametrize("protection", PROTECTIONS)
-def test_the_description_says_where_shared_memory_has_no_bound(protection):
-    says_so = "shared memory is not bounded" in make(protection).description
-    assert says_so == (protection != "namespaces")
+    assert run(sandbox, source) == (True, "passed")
 
 
 def test_outcomes_keep_the_order_of_programs(sandbox):
@@ -296,6 +286,168 @@ def test_what_cannot_be_set_up_is_refused(monkeypatch):
         Sandbox()
     with pytest.raises(ConfigError, match="limits: "):
         Sandbox("limits")
+
+
+def test_auto_says_once_what_runs_and_what_does_not(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "jacobi_forcing")
+    first, second = map(opened, PROTECTIONS[:2])
+    works = [one.protection for one in (first, second) if not isinstance(one, str)]
+    if not works:
+        pytest.skip(first)
+    assert Sandbox().protection == works[0]
+    (line,) = caplog.messages
+    assert f"({works[0]})" in line
+    if isinstance(second, str):
+        pytest.skip(second)
+    caplog.clear()
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert Sandbox().protection == "namespaces"
+    (line,) = caplog.messages
+    assert "(namespaces)" in line
+    assert line.endswith("(bwrap: not installed)")
+
+
+def test_what_is_hidden_from_programs_is_no_wrong_answer(monkeypatch, closed):
+    """A sandbox that hides a package refuses to begin, and names it."""
+    here = running_environment()
+    packages = sysconfig.get_path("purelib")
+    monkeypatch.setattr(
+        "jacobi_forcing.sandbox.sandbox.running_environment",
+        lambda: here._replace(shown=[one for one in here.shown if not packages.startswith(one)]),
+    )
+    with pytest.raises(ConfigError, match=closed.protection) as refused:
+        Sandbox(closed.protection)
+    assert "is not seen" in str(refused.value) or "No such file" in str(refused.value)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="programs of other users run as themselves")
+def test_packages_that_only_root_can_read_are_named(sandbox, monkeypatch, folder):
+    (folder / "locked").mkdir()
+    (folder / "locked" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    running_environment.cache_clear()
+    try:
+        assert run(Sandbox(sandbox.protection), "import locked").passed
+        (folder / "locked").chmod(0o700)
+        with pytest.raises(ConfigError, match=f"{folder}/locked cannot be read by the user"):
+            Sandbox(sandbox.protection)
+    finally:
+        running_environment.cache_clear()
+
+
+def test_a_strict_umask_hides_nothing(sandbox):
+    before = os.umask(0o077)
+    try:
+        assert run(sandbox, "import numpy, sympy") == (True, "passed")
+    finally:
+        os.umask(before)
+
+
+def write_package(folder, name, text=""):
+    (folder / name).mkdir(parents=True)
+    (folder / name / "__init__.py").write_text(f"from {name} import part\n{text}")
+    (folder / name / "part.py").touch()
+    return folder / name
+
+
+def build_environment(root):
+    """Make an environment with packages of every kind; name its Python, variables and secrets.
+
+    The base Python and the environment are reached through links, the environment is a folder with
+    other things in it, and each package lies where another kind of installation puts it.
+    """
+    root.joinpath("base").symlink_to(sys.base_prefix)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    options = ["--without-pip", "--system-site-packages"]  # which those of the user are among
+    command = [root / "base" / "bin" / version, "-m", "venv", *options, root / "real"]
+    subprocess.run(command, check=True)
+    root.joinpath("my project").symlink_to("real")
+    packages = root / "real" / "lib" / version / "site-packages"
+    write_package(packages, "plain", "import subprocess, sqlite3")
+    # As uv links into its cache, file by file.
+    for file in write_package(root / "cache" / "1f", "linked").iterdir():
+        packages.joinpath("linked").mkdir(exist_ok=True)
+        packages.joinpath("linked", file.name).symlink_to(file)
+    packages.joinpath("whole").symlink_to(write_package(root / "cache" / "2f", "whole"))
+    # Editable installs: a folder on the path, and as setuptools does it.
+    write_package(root / "source", "editable")
+    packages.joinpath("editable.pth").write_text(f"{root}/source\n")
+    mapped = write_package(root / "mapped", "mapped")
+    packages.joinpath("__editable___mapped_finder.py").write_text(f"""
+import sys, importlib.util
+MAPPING = {{"mapped": {str(mapped)!r}}}
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "mapped":
+            return importlib.util.spec_from_file_location(name, MAPPING[name] + "/__init__.py",
+                                                          submodule_search_locations=[MAPPING[name]])
+sys.meta_path.append(Finder)
+""")
+    packages.joinpath("mapped.pth").write_text("import __editable___mapped_finder\n")
+    # Of PYTHONPATH, and what `pip install --target` and `--user` make.
+    write_package(root / "modules", "module")
+    write_package(root / "target", "targeted")
+    (root / "target" / "targeted-1.dist-info").mkdir()
+    write_package(root / "user" / "lib" / version / "site-packages", "private")
+    variables = {"PYTHONPATH": f"{root}/modules:{root}/target", "PYTHONUSERBASE": f"{root}/user"}
+    write_package(packages, "homesick", f"open({str(root)!r} + '/secret')")
+    secrets = [one / "secret" for one in (root, root / "real", root / "source", root / "modules")]
+    for secret in secrets:
+        secret.write_text("x")
+    return root / "my project" / "bin" / "python", variables, secrets
+
+
+NAMES = ["plain", "linked", "whole", "editable", "mapped", "module", "targeted", "private"]
+IN_ENVIRONMENT = """
+import json, logging, sys
+source, protections, programs = json.load(sys.stdin)
+sys.path.insert(0, source)
+from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.sandbox import Sandbox
+logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+found = {}
+for protection in protections:
+    try:
+        found[protection] = Sandbox(protection).run(programs, workers=1)
+    except ConfigError as error:
+        found[protection] = str(error)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize(("place", "mode"), [("/tmp", 0o700), ("/dev/shm", 0o755)])
+def test_what_is_installed_is_there_wherever_it_lies(place, mode):
+    protections = [one for one in PROTECTIONS if not isinstance(opened(one), str)]
+    if not protections or not os.access(place, os.W_OK):
+        pytest.skip(f"no sandbox here, or {place} cannot be written")
+    with tempfile.TemporaryDirectory(dir=place, prefix="of a user ") as name:
+        Path(name).chmod(mode)
+        python, variables, secrets = build_environment(Path(name))
+        reads = f"for path in {list(map(str, secrets))}:\n    try: open(path)\n"
+        reads += "    except OSError: continue\n    raise ValueError(path)"
+        programs = [*(f"import {one}, {one}.part" for one in NAMES), reads]
+        programs += ["import homesick, os", "import homesick as os\nassert 0"]
+        result = subprocess.run(
+            [python, "-c", IN_ENVIRONMENT],
+            input=json.dumps([str(Path(__file__).parents[1]), protections, programs]),
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        found = json.loads(result.stdout)
+    assert list(found) == protections
+    if "limits" in found and os.getuid() == 0 and mode == 0o700:  # and links lead past the folder
+        assert f"{name} cannot be read by the user" in found.pop("limits")
+    for protection, outcomes in found.items():
+        *there, secret, first, second = outcomes
+        assert there == [[True, "passed"]] * len(NAMES), (protection, outcomes)
+        if protection != "limits":
+            assert secret == [True, "passed"]
+            for outcome in (first, second):
+                assert "homesick is installed, but programs cannot import it" in outcome[1]
+    num_closed = len([one for one in protections if one != "limits"])
+    assert result.stderr.count("homesick is installed, but programs cannot") == num_closed
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root becomes somebody else")

@@ -217,9 +217,9 @@ class EvaluateConfig(TunedConfig):
     )
     sandbox: str = option(
         "auto",
-        "what it runs in: namespaces or bwrap, where it sees nothing of the machine; or limits of "
-        "time, memory (but not shared memory) and processes only",
-        ("auto", "namespaces", "bwrap", "limits"),
+        "what it runs in: bwrap or namespaces, where it sees nothing of the machine, auto takes the "
+        "first that works; or limits of time, memory and processes only",
+        ("auto", "bwrap", "namespaces", "limits"),
     )
     seed: int = option(
         0, "random seed: of the noise, which never changes an answer, and of self:N's beginnings"

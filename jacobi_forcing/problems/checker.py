@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.problems.fences import block_with, fenced_blocks
 
 
@@ -64,7 +65,7 @@ _MEMORY_BYTES = 512 * 2**20
 _BATCH = 32
 
 # The child. It reads {"items": [{source, function, tests}], "seconds", "memory", "builtins"} and
-# writes one reason per item, as a JSON string on a line of its own, "" for a pass.
+# writes "ready", then one reason per item, as a JSON string on a line of its own, "" for a pass.
 _RUNNER = r'''
 import builtins, json, math, resource, signal, sys
 
@@ -123,6 +124,7 @@ for kind, most in (
     (resource.RLIMIT_NPROC, 0),
 ):
     resource.setrlimit(kind, (most, most))
+print('"ready"', flush=True)
 for item in job["items"]:
     # An alarm waits while a single operation is at work, such as a giant power. The limit on
     # processor time does not wait: it ends this child, and the parent goes on with a new one.
@@ -288,7 +290,11 @@ def _refuse_exponent(exponent: ast.expr) -> str | None:
 
 
 def _run_child(items: list[dict], seconds: float) -> list[str]:
-    """Run items in a new child; fewer reasons than items come back if it did not survive."""
+    """Run items in a new child; fewer reasons than items come back if it did not survive.
+
+    Raises:
+        ConfigError: It did not get as far as the first item.
+    """
     job = {
         "items": items,
         "seconds": seconds,
@@ -300,7 +306,7 @@ def _run_child(items: list[dict], seconds: float) -> list[str]:
             [sys.executable, "-I", "-S", "-W", "ignore", "-c", _RUNNER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             cwd=folder,
             env={},
             start_new_session=True,
@@ -308,9 +314,17 @@ def _run_child(items: list[dict], seconds: float) -> list[str]:
         )
         try:
             # The child keeps time itself; this is the net below, start-up time included.
-            output, _ = child.communicate(json.dumps(job), timeout=(seconds + 1) * len(items) + 10)
+            limit = (seconds + 1) * len(items) + 10
+            output, message = child.communicate(json.dumps(job), timeout=limit)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
-            output, _ = child.communicate()
+            output, message = child.communicate()
     # A child that was killed while writing leaves a last line without its end.
-    return [json.loads(line) for line in output.splitlines(keepends=True) if line.endswith("\n")]
+    lines = [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
+    if not lines:
+        why = message.strip().splitlines() or ["it ended without a word"]
+        raise ConfigError(
+            f"answers that are code cannot be checked here: the process of {sys.executable} that "
+            f"runs them did not start ({why[-1]})."
+        )
+    return [json.loads(line) for line in lines[1:]]

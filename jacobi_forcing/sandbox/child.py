@@ -10,33 +10,39 @@ failure.
 """
 
 import ctypes
+import errno
 import json
 import os
 import resource
 import select
 import signal
+import struct
 import sys
 import time
 import types
 from contextlib import suppress
 
-_NEW = {"mounts": 0x20000, "hosts": 0x4000000, "ipc": 0x8000000, "processes": 0x20000000}
-_NEW |= {"network": 0x40000000}
 _NEW_USERS = 0x10000000
+# Of mounts, hosts, IPC, processes and network.
+_NEW = 0x20000 | 0x4000000 | 0x8000000 | 0x20000000 | 0x40000000
 _BIND, _RECURSIVE, _PRIVATE, _MOVE = 0x1000, 0x4000, 0x40000, 0x2000
 _NOSUID, _NODEV = 2, 4
 _SET_ATTRIBUTES, _ON_ALL_BELOW, _READ_ONLY = 442, 0x8000, 1
-_DEATH_SIGNAL, _NO_NEW_RIGHTS, _ADOPTS = 1, 38, 36
+_DEATH_SIGNAL, _NO_NEW_RIGHTS, _ADOPTS, _FILTER_CALLS = 1, 38, 36, 22
 _CAPABILITIES_VERSION = 0x20080522
 
 _NOBODY = 65534
 _BY_SIGNAL = 128  # and its number: a status of ours that tells one of a child
-_FIRST_USER = 1_000_000_000  # users that nothing on a machine belongs to begin here
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-_IPC = "/proc/self/ns/ipc"
-_SHARED = ("shmmni", "msgmni")  # how many there may be in an IPC namespace
 _FOLDER = "/tmp"  # where a program works, with namespaces of its own
+
+# By architecture: what the kernel calls it, and shmget, msgget and memfd_create.
+_SHARING = {
+    "x86_64": (0xC000003E, (29, 68, 319)),
+    "aarch64": (0xC00000B7, (194, 186, 279)),
+    "riscv64": (0xC00000F3, (194, 186, 279)),
+}
+_OTHER_ABI = 0x40000000  # numbers from here on are those of x32
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,7 +56,9 @@ def call(name, *args):
 
 def mount(source, target, kind=None, flags=0, options=None):
     """Mount `source` on `target`."""
-    texts = [None if text is None else text.encode() for text in (source, target, kind, options)]
+    texts = [
+        None if text is None else os.fsencode(text) for text in (source, target, kind, options)
+    ]
     call("mount", *texts[:3], ctypes.c_ulong(flags), texts[3])
 
 
@@ -58,14 +66,13 @@ def keep(job, reply):
     """Run the job in a child; end whatever it leaves behind."""
     if job["protection"] == "namespaces":
         unshare()
-    job["user"] = _FIRST_USER + os.getpid()  # nobody else's, so that its processes can be counted
     call("prctl", _ADOPTS, 1, 0, 0, 0)  # what a program abandons becomes a child of this process
     first = os.fork()
     if first == 0:
         try:
             call("prctl", _DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
             if job["protection"] == "namespaces":
-                build_root(job["folders"], job["file_bytes"])
+                build_root(job["shown"], job["file_bytes"])
                 os._exit(pass_on(run, job, reply))
             run(job, reply)
         except BaseException as error:
@@ -128,94 +135,76 @@ def descendants(ancestor):
 
 
 def unshare():
-    """Leave the machine's network, processes, mounts and names; become nobody if not root.
-
-    Shared memory is left first, and barred by its namespace's own root: nobody may not.
-    """
-    before = os.readlink(_IPC)
+    """Leave the machine's network, processes, mounts and names; become nobody if not root."""
     user, group = os.getuid(), os.getgid()
-    new_users = _NEW_USERS if user else 0
-    call("unshare", _NEW["ipc"] | new_users)
+    call("unshare", _NEW | (_NEW_USERS if user else 0))
     if user:
-        become(0, user, 0, group)  # whom settings of the IPC namespace belong to
-    bar_shared_memory(before)
-    call("unshare", sum(_NEW.values()) - _NEW["ipc"] | new_users)
-    if user:
-        become(_NOBODY, 0, _NOBODY, 0)
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{_NOBODY} {user} 1"),
+            ("gid_map", f"{_NOBODY} {group} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
 
 
-def become(user, outer_user, group, outer_group):
-    """Name this process's user and group in its new user namespace."""
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{user} {outer_user} 1"),
-        ("gid_map", f"{group} {outer_group} 1"),
-    ):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
-
-
-def bar_shared_memory(before):
-    """Let no System V shared memory or messages be made: no limit of a program counts them.
-
-    Args:
-        before: The IPC namespace that this process was started in, as `/proc` names it. While it is
-            still in that one, which may be the machine's, nothing is written.
-    """
-    if os.readlink(_IPC) == before:
-        return
-    for name in _SHARED:
-        with suppress(OSError), open(f"/proc/sys/kernel/{name}", "w") as file:
-            file.write("0")
-
-
-def build_root(folders, file_bytes):
-    """Make a file system of the system's and Python's folders, read only, and a small /tmp."""
+def build_root(shown, file_bytes):
+    """Make a file system of what is shown, read only, and a small /tmp, where some may be shown."""
     mount(None, "/", flags=_RECURSIVE | _PRIVATE)
     root = "/sys"  # a place to build it; what is there is hidden from here on
     mount("root", root, "tmpfs", _NOSUID | _NODEV, "mode=755,size=64k")
-    seen = []
-    for folder in [*_SYSTEM, *folders, *(f"/dev/{name}" for name in _DEVICES)]:
-        target = root + folder
-        if not os.path.lexists(folder) or any(folder.startswith(f"{one}/") for one in seen):
-            continue
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.islink(folder):
-            os.symlink(os.readlink(folder), target)
-            continue
-        os.makedirs(target) if os.path.isdir(folder) else open(target, "w").close()
-        mount(folder, target, flags=_BIND | _RECURSIVE)
-        seen.append(folder)
-    for name in ("proc", "tmp"):
-        os.makedirs(root + "/" + name, exist_ok=True)
+    for name in ("proc", _FOLDER):
+        os.makedirs(os.path.join(root, name.strip("/")))
+    mount("tmp", root + _FOLDER, "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={file_bytes}")
+    for path in filter(os.path.exists, [*shown, *(f"/dev/{name}" for name in _DEVICES)]):
+        show(path, root + path)
     with suppress(OSError):  # in containers that hide parts of theirs: then there is none
         mount("proc", root + "/proc", "proc", _NOSUID | _NODEV)
-    attributes = (ctypes.c_uint64 * 4)(_READ_ONLY | _NOSUID, 0, 0, 0)
-    call(
-        "syscall", ctypes.c_long(_SET_ATTRIBUTES), -1, root.encode(), _ON_ALL_BELOW, attributes, 32
-    )
-    mount("tmp", root + _FOLDER, "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={file_bytes}")
+        protect(root + "/proc")
+    protect(root)
     os.chdir(root)
     mount(root, "/", flags=_MOVE)
     os.chroot(".")
 
 
+def show(path, target):
+    """Let a file or folder be seen, and all below it, read only."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.isdir(path):
+        os.makedirs(target, exist_ok=True)
+    else:
+        open(target, "a").close()
+    mount(path, target, flags=_BIND | _RECURSIVE)
+    protect(target, _ON_ALL_BELOW)
+
+
+def protect(target, flags=0):
+    """Make a mount read only, without set-user-id programs."""
+    attributes = (ctypes.c_uint64 * 4)(_READ_ONLY | _NOSUID, 0, 0, 0)
+    number = ctypes.c_long(_SET_ATTRIBUTES)
+    call("syscall", number, -1, os.fsencode(target), flags, attributes, 32)
+
+
 def run(job, reply):
     """Give up all rights and run the program."""
     os.chdir(_FOLDER if job["protection"] != "limits" else job["folder"])
-    processes = job["processes"]
+    processes, opened = job["processes"], {}
     if os.getuid() == 0:
         user = job["user"]
         if job["protection"] == "limits":
             os.chown(".", user, user)
+            opened = open_folders(job["path"])
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
     elif job["protection"] == "limits":
         processes += tasks_of(os.getuid())  # what else the user runs counts too
+    sys.path[:] = job["path"]
+    go_round({path: place for path, place in opened.items() if not os.path.exists(path)})
     none = (ctypes.c_uint32 * 6)()
     call("capset", (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0), none)
     call("prctl", _NO_NEW_RIGHTS, 1, 0, 0, 0)
+    bar_sharing()
     for kind, most in (
         (resource.RLIMIT_AS, job["memory_bytes"]),
         (resource.RLIMIT_FSIZE, job["file_bytes"]),
@@ -238,6 +227,45 @@ def run(job, reply):
     os._exit(0)
 
 
+def open_folders(paths):
+    """Open folders; name them so that nobody needs to search those above."""
+    found = {}
+    for path in filter(os.path.isdir, paths):
+        found[path] = f"/proc/self/fd/{os.open(path, os.O_PATH | os.O_DIRECTORY)}"
+    return found
+
+
+def go_round(places):
+    """Import from other names of folders, the rest of packages that are imported already too."""
+
+    def other(path):
+        above = [one for one in places if path == one or path.startswith(f"{one}/")]
+        longest = max(above, key=len, default="")
+        return places.get(longest, "") + path[len(longest) :]
+
+    sys.path[:] = map(other, sys.path)
+    for module in list(sys.modules.values()):
+        if hasattr(module, "__path__"):
+            module.__path__ = list(map(other, module.__path__))
+
+
+def bar_sharing():
+    """Let no shared memory or messages be made: no limit of a program counts them."""
+    machine = os.uname().machine
+    if machine not in _SHARING:
+        raise OSError(f"system calls of {machine} are not known")
+    architecture, calls = _SHARING[machine]
+    load, is_equal, is_least, end = 0x20, 0x15, 0x35, 0x06  # of the kernel's packet filter
+    checks = [(is_least, _OTHER_ABI), *((is_equal, number) for number in calls)]
+    code = [(load, 0, 0, 4), (is_equal, 0, len(checks) + 2, architecture), (load, 0, 0, 0)]
+    # A check that is met jumps over those that follow and over the end that allows.
+    code += [(kind, len(checks) - i, 0, value) for i, (kind, value) in enumerate(checks)]
+    code += [(end, 0, 0, 0x7FFF0000), (end, 0, 0, 0x50000 | errno.EPERM)]
+    lines = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
+    program = struct.pack("HP", len(code), ctypes.addressof(lines))
+    call("prctl", _FILTER_CALLS, 2, ctypes.create_string_buffer(program), 0, 0)
+
+
 def tasks_of(user):
     """Count a user's processes and threads."""
     count = 0
@@ -255,6 +283,7 @@ def named(error):
 
 def main():
     """Read the job; answer on a copy of standard output that programs do not print to."""
+    os.umask(0o022)  # a caller's stricter one would close the folders that lead to what is shown
     job = json.load(sys.stdin)
     answers = os.dup(1)
     empty = os.open(os.devnull, os.O_RDWR)

@@ -2,23 +2,26 @@
 
 What protects, by what the system offers (`PROTECTIONS`, the first that works is taken):
 
-- namespaces: no network, no other processes, no file but the system's and Python's own, which are
-  read only, and a small folder in memory. Needs root, or a kernel that lets users make namespaces.
-- bwrap: the same, made by bubblewrap where it is installed, but System V shared memory is not
-  bounded. Not for root.
-- limits: none of that. Programs see the machine's files and network as their user does, and may
-  make shared memory without bound, which stays when they end. Taken only where it is asked for,
-  such as inside a container that is itself the protection.
+- bwrap: no network, no other processes, no file but the system's and what Python imports from,
+  which are read only, and a small folder in memory. Made by bubblewrap where it is installed.
+- namespaces: the same without bubblewrap. Needs root, or a kernel that lets users make namespaces.
+- limits: none of that. Programs see the machine's files and network as their user does. Taken only
+  where it is asked for, such as inside a container that is itself the protection.
 
 With each of them: limits on processor time and time, memory, size of files and processes (root's
-programs run as a user of their own), an environment of a few variables, and whatever a program
-starts is killed when it ends. What does not protect: the kernel is the machine's own, and a program
-that is written against this sandbox could find the token that says it has passed. It guards the
-machine, not the score. Linux only.
+programs run as a user of their own), no System V shared memory, an environment of a few variables,
+and whatever a program starts is killed when it ends. What does not protect: the kernel is the
+machine's own, and a program that is written against this sandbox could find the token that says it
+has passed. It guards the machine, not the score. Linux only.
+
+What is installed where this runs can be imported by programs. A protection under which it cannot
+does not work, and is refused with the cause; see `_CHECK`.
 """
 
 import json
+import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -34,8 +37,11 @@ from threading import Timer
 from typing import NamedTuple
 
 from jacobi_forcing.errors import ConfigError
+from jacobi_forcing.sandbox.environment import running_environment
 
-PROTECTIONS = ("namespaces", "bwrap", "limits")
+logger = logging.getLogger(__name__)
+
+PROTECTIONS = ("bwrap", "namespaces", "limits")
 _CHILD = Path(__file__).with_name("child.py")
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -50,6 +56,30 @@ _ADVICE = (
     "kernel.apparmor_restrict_unprivileged_userns=0). Inside a container that is itself the "
     "protection, pass --sandbox limits."
 )
+_FIRST_USER = 1_000_000_000  # users that nothing on a machine belongs to begin here
+# bubblewrap makes users namespaces to get its rights, in which processes of root are not counted.
+# Root has those rights, and keeps what it needs to become, and to end, somebody else.
+_AS_ROOT = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts")
+_AS_ROOT += ("--unshare-cgroup-try", "--cap-drop", "ALL", "--cap-add", "CAP_SETUID")
+_AS_ROOT += ("--cap-add", "CAP_SETGID", "--cap-add", "CAP_KILL")
+
+# Run as a program of a model is: everything that is installed is there, and numpy works.
+_CHECK = """
+import os, sys
+for number, file in {modules}:
+    path = above = os.path.join(sys.path[number], file)
+    if not os.access(path, os.R_OK):
+        while not os.path.exists(above):
+            above = os.path.realpath(above) if os.path.islink(above) else os.path.dirname(above)
+        why = "is not seen" if os.path.isdir(above) and os.access(above, os.X_OK) else (
+            above + " cannot be read by the user that programs run as"
+        )
+        raise ImportError(path + ": " + why)
+import heapq
+{more}
+"""
+# Over-inclusive: names that are no installed modules are passed over.
+_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]([\w., \t]+)", re.MULTILINE)
 _MOST_REPLY = 65536  # bytes: a program that writes more has found what it should not
 _GRACE = 10.0  # seconds that the keeper may take beyond the program's own
 
@@ -93,27 +123,32 @@ class Sandbox:
 
     def __init__(self, protection: str = "auto", limits: Limits | None = None):
         self.limits = limits or Limits()
+        self._environment = running_environment()
+        self._why_not: dict[str, str] = {}  # by package: why it cannot be imported, or nothing
         wanted = PROTECTIONS[:2] if protection == "auto" else (protection,)
-        problems = {}
+        problems = []
         for name in wanted:
             self.protection = name
-            problems[name] = self._problem()
-            if not problems[name]:
+            problem = self._problem()
+            if not problem:
+                passed_over = "".join(f" ({one})" for one in problems)
+                logger.info("Programs run with %s%s", self.description, passed_over)
                 return
-        found = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+            problems.append(f"{name}: {problem}")
         advice = "" if protection == "limits" else _ADVICE
-        raise ConfigError(f"programs of a model cannot be run safely here ({found}).{advice}")
+        raise ConfigError(
+            f"programs of a model cannot be run safely here ({'; '.join(problems)}).{advice}"
+        )
 
     @property
     def description(self) -> str:
         """Say which protection is active, in one line."""
         limits = self.limits
-        around = {
-            "namespaces": "no network, own processes, read-only system files only (namespaces)",
-            "bwrap": "no network, own processes, read-only system files only (bwrap); shared "
-            "memory is not bounded",
-            "limits": "the network and files of its user are open, shared memory is not bounded",
-        }[self.protection]
+        around = (
+            "the network and files of its user are open"
+            if self.protection == "limits"
+            else f"no network, own processes, read-only system files only ({self.protection})"
+        )
         return (
             f"{around}; {limits.cpu_seconds} s of processor time, {limits.wall_seconds:g} s, "
             f"{limits.memory_bytes >> 20} MiB, files of {limits.file_bytes >> 20} MiB, "
@@ -135,35 +170,63 @@ class Sandbox:
         """
 
         def run(source: str) -> Outcome:
-            outcome = self._run(source)
+            outcome = self._run(source, self.limits)
             on_program()
             return outcome
 
         with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-            return list(pool.map(run, programs))
+            outcomes = list(pool.map(run, programs))
+        return list(map(self._with_cause, programs, outcomes))
+
+    def _with_cause(self, source: str, outcome: Outcome) -> Outcome:
+        """Say so where a program that failed imports a package that the sandbox keeps from working.
+
+        Every package is tried once, by a program that does nothing but import it.
+        """
+        if outcome.passed:
+            return outcome
+        words = {word for line in _IMPORT.findall(source) for word in re.findall(r"\w+", line)}
+        for name in sorted(words & self._environment.installed):
+            if name not in self._why_not:
+                tried = self._run(f"import {name}", self.limits)
+                self._why_not[name] = "" if tried.passed else tried.reason
+                if not tried.passed:
+                    logger.warning(
+                        "%s is installed, but programs cannot import it: %s. "
+                        "Those that need it count as wrong.",
+                        name,
+                        tried.reason,
+                    )
+            if why := self._why_not[name]:
+                cause = f"{name} is installed, but programs cannot import it: {why}"
+                return Outcome(False, f"{outcome.reason} ({cause})")
+        return outcome
 
     def _problem(self) -> str:
         """Try the protection; say what is wrong with it, if anything."""
         if sys.platform != "linux":
             return "needs Linux"
-        if self.protection == "bwrap" and os.getuid() == 0:
-            return "not for root, whose processes it cannot count"
         if self.protection == "bwrap" and shutil.which("bwrap") is None:
             return "not installed"
-        outcome = self._run("import heapq")
-        if "ModuleNotFoundError" in outcome.reason:
-            return f"{sys.base_prefix}, where Python is, can be read by root only"
+        modules = self._environment.modules
+        more = "import numpy" if "numpy" in self._environment.installed else ""
+        try:  # with time enough on a busy machine
+            outcome = self._run(_CHECK.format(modules=modules, more=more), Limits())
+        except OSError as error:
+            return str(error)
         return "" if outcome.passed else outcome.reason
 
-    def _run(self, source: str) -> Outcome:
+    def _run(self, source: str, limits: Limits) -> Outcome:
         token = secrets.token_hex(16)
-        job = {"source": source, "token": token, "protection": self.protection}
-        job |= asdict(self.limits) | {"folders": _python_folders()}
+        job = {"source": source, "token": token, "protection": self.protection} | asdict(limits)
+        job |= {"path": self._environment.path, "shown": self._environment.shown}
+        # Nobody else's, so that its processes can be counted.
+        job["user"] = _FIRST_USER + secrets.randbelow(_FIRST_USER)
         with ExitStack() as stack:
             if self.protection == "limits":
                 job["folder"] = stack.enter_context(tempfile.TemporaryDirectory())
             process = subprocess.Popen(
-                [*self._around(), sys.executable, "-I", "-B", str(_CHILD)],
+                [*self._around(limits), sys.executable, "-I", "-B", str(_CHILD)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -171,7 +234,7 @@ class Sandbox:
                 cwd="/",
                 start_new_session=True,
             )
-            backstop = Timer(self.limits.wall_seconds + _GRACE, _kill, [process])
+            backstop = Timer(limits.wall_seconds + _GRACE, _kill, [process])
             backstop.start()
             try:
                 with suppress(BrokenPipeError):
@@ -187,24 +250,20 @@ class Sandbox:
                 process.stderr.close()
         return _outcome(replies, message, token)
 
-    def _around(self) -> list[str]:
+    def _around(self, limits: Limits) -> list[str]:
         """Give the command that stands before Python's own."""
         if self.protection != "bwrap":
             return []
-        seen = [
-            f for f in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", *_python_folders())
-        ]
-        shown = [part for folder in seen for part in ("--ro-bind-try", folder, folder)]
-        command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", *shown]
-        command += ["--ro-bind", str(_CHILD), str(_CHILD), "--proc", "/proc", "--dev", "/dev"]
-        command += ["--size", str(self.limits.file_bytes), "--tmpfs", "/tmp"]
+        command = ["bwrap", "--die-with-parent", "--new-session"]
+        command += ["--unshare-all"] if os.getuid() else _AS_ROOT
+        command += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777"]
+        command += ["--size", str(limits.file_bytes), "--tmpfs", "/tmp"]
+        shown = [*self._environment.shown, str(_CHILD)]  # some of it may lie under /tmp
+        for folder in sorted({str(one) for path in shown for one in Path(path).parents} - {"/"}):
+            command += ["--perms", "0755", "--dir", folder]
+        for path in shown:
+            command += ["--ro-bind-try", path, path]
         return [*command, "--remount-ro", "/", "--remount-ro", "/dev", "--chdir", "/tmp", "--"]
-
-
-def _python_folders() -> list[str]:
-    """Name the folders that Python and its packages live in."""
-    found = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
-    return sorted(found, key=len)
 
 
 def _kill(process: subprocess.Popen) -> None:

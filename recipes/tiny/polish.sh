@@ -10,14 +10,14 @@ start=$1
 out=runs/tiny-polish
 jacobi=${JACOBI:-jacobi}
 
-$jacobi collect --model tiny-base --prompts bundled:40000 --out $out/traj --record answers \
+"$jacobi" collect --model tiny-base --prompts bundled:40000 --out $out/traj --record answers \
     --block-size 16 --max-new-tokens 192 --batch-size 128 --shard-prompts 1024 --dtype bfloat16 \
     --seed 2 --threads 2
 [ -e $out/packed/manifest.json ] || \
-    $jacobi pack --trajectories $out/traj --out $out/packed --finished-only --workers 2
+    "$jacobi" pack --trajectories $out/traj --out $out/packed --finished-only --workers 2
 
 train() {
-    $jacobi train --packed $out/packed --states online --mask clean-context --batch-size 16 --bf16 \
+    "$jacobi" train --packed $out/packed --states online --mask clean-context --batch-size 16 --bf16 \
         --eval-prompts bundled:200 --eval-block-size 16 --frozen-model tiny-base \
         --ar-teacher frozen --learning-rate 3e-4 --consistency-reach 8 --drafts-per-block 3 \
         --online-iterations 2 --threads 1 "$@"
@@ -30,5 +30,5 @@ for member in 1 2; do
 done
 wait "${pids[1]}"
 wait "${pids[2]}"
-$jacobi average --models "tiny-base,$out/member-1,$out/member-2" --weights 0.05,0.475,0.475 \
+"$jacobi" average --models "tiny-base,$out/member-1,$out/member-2" --weights 0.05,0.475,0.475 \
     --out $out/mean
