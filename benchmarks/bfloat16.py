@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--kinds", nargs="+", default=["plain", "exact"])
+    parser.add_argument("--group", type=int, default=16, help="prompts that are decoded together")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default="bfloat16")
     args = parser.parse_args()
@@ -51,14 +53,13 @@ def main() -> None:
     plain = load_model(args.model, dtype=args.dtype)
     models = {"plain": plain, "exact": replace(plain, exact=find_shapes_once(plain))}
     prompts = _prompts(plain, args)
-    kinds = list(itertools.product(models, args.batch_sizes, DECODERS))
-    chunk = 2 * max(args.batch_sizes)
+    kinds = list(itertools.product(args.kinds, args.batch_sizes, DECODERS))
     answers = {kind: [] for kind in kinds}
     seconds = {kind: [] for kind in kinds}  # of every chunk of prompts
     forwards = dict.fromkeys(kinds, 0)
     with progress_bar(args.dtype, len(prompts) * len(kinds)) as bar:
-        for turn, first in enumerate(range(0, len(prompts), chunk)):
-            some = prompts[first : first + chunk]
+        for turn, first in enumerate(range(0, len(prompts), args.group)):
+            some = prompts[first : first + args.group]
             for offset in range(len(kinds)):  # interleaved, each chunk from another beginning
                 kind = kinds[(turn + offset) % len(kinds)]
                 name, batch_size, decoder = kind
@@ -73,7 +74,7 @@ def main() -> None:
         name, batch_size, decoder = kind
         first = args.batch_sizes[0]
         reference = (name, batch_size, "autoregressive")
-        plain_ar = ("plain", batch_size, "autoregressive")
+        plain_ar = (args.kinds[0], batch_size, "autoregressive")
         ratios = [a / b for a, b in zip(seconds[plain_ar], seconds[kind], strict=True)]
         quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
         rows.append(
