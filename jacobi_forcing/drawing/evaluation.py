@@ -119,6 +119,11 @@ _ROWS = (
         lambda d: f"{_seconds(d['seconds_p50'])} / {_seconds(d['seconds_p95'])}",
     ),
     Column(_MISMATCHES, "num_mismatches", lambda d: f"{d['num_mismatches']}"),
+    Column(
+        "where they part: token, gap of logits (median, largest)",
+        "median_gap",
+        lambda d: f"{d['median_first_place']:.0f}, {d['median_gap']:.3f}, {d['largest_gap']:.3f}",
+    ),
 )
 
 
@@ -219,7 +224,11 @@ def write_evaluation_page(path: Path, summary: Figures, records: Sequence[dict[s
                 f"{asked}; {place}{_decoded_by(summary)}"
             ),
             "totals": f"<dl class=totals>{''.join(_totals(summary))}</dl>",
-            "note": html.escape(" ".join(filter(None, (cut_off_note(summary), _note(summary))))),
+            "note": html.escape(
+                " ".join(
+                    filter(None, (cut_off_note(summary), divergence_note(summary), _note(summary)))
+                )
+            ),
             "table": _html_table(summary),
             "charts": "\n".join(_charts(summary, records)),
             "more": _section_of_worst(worst, len(records), "accuracy" in summary),
@@ -228,6 +237,18 @@ def write_evaluation_page(path: Path, summary: Figures, records: Sequence[dict[s
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def divergence_note(summary: Figures) -> str:
+    """Say how many answers part from AR's and what keeps them together; nothing if none does."""
+    apart = {name: one for name, one in summary["decoders"].items() if "median_gap" in one}
+    found = "; ".join(
+        f"{name}: {one['num_different']} of {one['num_answers']} answers differ from AR's, at the "
+        f"median from token {one['median_first_place']:.0f} on, where the logits of the two tokens "
+        f"were {one['median_gap']:.3f} apart (at most {one['largest_gap']:.3f})"
+        for name, one in apart.items()
+    )
+    return f"{found}. --exact decodes without such differences, at a cost." if found else ""
 
 
 def _decoded_by(summary: Figures) -> str:

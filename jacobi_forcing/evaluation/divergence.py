@@ -5,8 +5,8 @@ and the likeliest token may be another one wherever two are nearly equally likel
 """
 
 import statistics
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
@@ -40,32 +40,43 @@ class Divergence(NamedTuple):
             "largest_gap": max(gaps) if gaps else None,
         }
 
+    @staticmethod
+    def of(records: Sequence[Mapping[str, Any]], name: str) -> "Divergence":
+        """Collect a decoder's partings from the records of an evaluation."""
+        found = [record["answers"][name].get("parting") for record in records]
+        return Divergence(len(found), [Parting(**one) for one in found if one])
+
 
 @inferring
+def parting(
+    model: CausalLM, prompt: Sequence[int], expected: Sequence[int], found: Sequence[int]
+) -> Parting | None:
+    """Find where an answer parts from AR's; one forward gives the gap of logits there.
+
+    Args:
+        model: The model, in the dtype that the answers were decoded in.
+        prompt: Token ids.
+        expected: AR's ids.
+        found: The decoder's ids.
+    """
+    pairs = enumerate(zip(expected, found, strict=False))
+    place = next((i for i, (a, b) in pairs if a != b), min(len(expected), len(found)))
+    if place == len(expected) == len(found):
+        return None
+    if place == min(len(expected), len(found)):
+        return Parting(place, 0.0)
+    ids = torch.tensor([[*prompt, *expected[:place]]], device=model.device)
+    logits = model.logits(input_ids=ids, use_cache=False, num_outputs=1)[0, -1].float()
+    return Parting(place, abs(float(logits[expected[place]] - logits[found[place]])))
+
+
 def divergence(
     model: CausalLM,
     prompts: Sequence[Sequence[int]],
     expected: Sequence[Sequence[int]],
     found: Sequence[Sequence[int]],
 ) -> Divergence:
-    """Compare answers with AR's; a forward per parting gives the gap of logits there.
-
-    Args:
-        model: The model, in the dtype that the answers were decoded in.
-        prompts: Token ids.
-        expected: AR's ids per prompt.
-        found: The decoder's ids per prompt.
-    """
-    partings = []
-    for prompt, right, other in zip(prompts, expected, found, strict=True):
-        pairs = enumerate(zip(right, other, strict=False))
-        place = next((i for i, (a, b) in pairs if a != b), min(len(right), len(other)))
-        if place == len(right) == len(other):
-            continue
-        gap = 0.0
-        if place < min(len(right), len(other)):
-            ids = torch.tensor([[*prompt, *right[:place]]], device=model.device)
-            logits = model.logits(input_ids=ids, use_cache=False, num_outputs=1)[0, -1].float()
-            gap = abs(float(logits[right[place]] - logits[other[place]]))
-        partings.append(Parting(place, gap))
-    return Divergence(len(prompts), partings)
+    """Compare many answers with AR's; arguments as for `parting`, a list of each."""
+    triples = zip(prompts, expected, found, strict=True)
+    partings = [parting(model, *triple) for triple in triples]
+    return Divergence(len(prompts), [one for one in partings if one is not None])

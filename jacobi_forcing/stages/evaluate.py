@@ -18,10 +18,16 @@ from jacobi_forcing.data.files import alone_in, refuse_file, write_json
 from jacobi_forcing.data.record import claim, refuse_model, run_record
 from jacobi_forcing.data.trajectories import tokenizer_fingerprint
 from jacobi_forcing.decoding.compare import AUTOREGRESSIVE, Run, Way, in_turns, take_turns
-from jacobi_forcing.drawing.evaluation import cut_off_note, table, write_evaluation_page
+from jacobi_forcing.drawing.evaluation import (
+    cut_off_note,
+    divergence_note,
+    table,
+    write_evaluation_page,
+)
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.evaluation import PAGE, SUMMARY
 from jacobi_forcing.evaluation.answers import Answers, record
+from jacobi_forcing.evaluation.divergence import Divergence, parting
 from jacobi_forcing.evaluation.summary import against, summarize
 from jacobi_forcing.evaluation.tasks import Item, PublishedTask, Task, read_problem_task
 from jacobi_forcing.evaluation.texts import TextTask
@@ -187,7 +193,14 @@ def _answers(
                 name: (own[row], its_texts[row], verdicts[place, its_texts[row]])
                 for name, own, its_texts in zip(names, runs, texts, strict=True)
             }
-            yield record(answers.items[place], found)
+            new = record(answers.items[place], found)
+            if config.engine == "jacobi":
+                for name in names[1 : len(config.measured)]:
+                    apart = parting(
+                        model, prompts[index], runs[0][row].answer, found[name][0].answer
+                    )
+                    new["answers"][name]["parting"] = apart and apart._asdict()
+            yield new
 
 
 def _turns(
@@ -244,6 +257,9 @@ def _summary(
     found, names = {}, config.measured
     for name in names:
         found[name] = summarize(records, name, AUTOREGRESSIVE.strategy)
+        apart = Divergence.of(records, name)
+        if apart.partings:
+            found[name] |= apart.summary()
         if has_rival:
             found[name] |= against(records, name, ORIGINAL)
     first = names[min(1, len(names) - 1)]
@@ -288,6 +304,7 @@ def _show(summary: dict[str, Any], config: EvaluateConfig) -> None:
         console = Console(stderr=True)
     console.print(table(summary))
     wrote = f"; wrote {Path(config.out) / PAGE}" if config.out else ""
-    lines = (f"{worth_of(summary)}, n = {summary['num_problems']}{wrote}", cut_off_note(summary))
+    worth = f"{worth_of(summary)}, n = {summary['num_problems']}{wrote}"
+    lines = (worth, cut_off_note(summary), divergence_note(summary))
     for line in filter(None, lines):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
