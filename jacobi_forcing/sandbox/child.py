@@ -278,7 +278,7 @@ def tasks_of(user):
 
 def named(error):
     """Describe an exception in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}".removesuffix(": ")
 
 
 def main():
