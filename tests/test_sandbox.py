@@ -322,6 +322,17 @@ def test_what_is_hidden_from_programs_is_no_wrong_answer(monkeypatch, closed):
     assert seen in str(refused.value) or "No such file" in str(refused.value)
 
 
+def test_numpy_that_cannot_be_imported_in_the_sandbox_is_a_refusal(sandbox, monkeypatch, folder):
+    (folder / "numpy.py").write_text("1 / 0")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    running_environment.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match=r"numpy is installed, but .*ZeroDivisionError"):
+            Sandbox(sandbox.protection)
+    finally:
+        running_environment.cache_clear()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="programs of other users run as themselves")
 def test_packages_that_only_root_can_read_are_named(sandbox, monkeypatch, folder):
     (folder / "locked").mkdir()

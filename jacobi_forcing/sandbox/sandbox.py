@@ -76,7 +76,10 @@ for number, file in {modules}:
             why = os.path.realpath(above) + " cannot be read by the user that programs run as"
         raise ImportError(os.path.realpath(path) + {installed!r} + why)
 import heapq
-{more}
+try:
+    {more}
+except Exception as error:
+    raise ImportError("numpy" + {installed!r} + f"programs cannot import it: {{error!r}}")
 """
 # Over-inclusive: names that are no installed modules are passed over.
 _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]([\w., \t]+)", re.MULTILINE)
@@ -147,11 +150,9 @@ class Sandbox:
     def description(self) -> str:
         """Say which protection is active, in one line."""
         limits = self.limits
-        around = (
-            "the network and files of its user are open"
-            if self.protection == "limits"
-            else f"no network, own processes, read-only system files only ({self.protection})"
-        )
+        around = f"no network, own processes, only system and Python files ({self.protection})"
+        if self.protection == "limits":
+            around = "the network and files of its user are open"
         return (
             f"{around}; {limits.cpu_seconds} s of processor time, {limits.wall_seconds:g} s, "
             f"{limits.memory_bytes >> 20} MiB, files of {limits.file_bytes >> 20} MiB, "
@@ -212,11 +213,10 @@ class Sandbox:
         if self.protection == "bwrap" and shutil.which("bwrap") is None:
             return "not installed"
         modules = self._environment.modules
-        more = "import numpy" if "numpy" in self._environment.installed else ""
-        try:  # with time enough on a busy machine
-            outcome = self._run(
-                _CHECK.format(modules=modules, installed=_INSTALLED, more=more), Limits()
-            )
+        more = "import numpy" if "numpy" in self._environment.installed else "pass"
+        check = _CHECK.format(modules=modules, installed=_INSTALLED, more=more)
+        try:
+            outcome = self._run(check, Limits())  # with time enough on a busy machine
         except OSError as error:
             return str(error)
         return "" if outcome.passed else outcome.reason.removeprefix("raises ImportError: ")
