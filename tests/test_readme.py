@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,19 @@ def test_the_bundled_pair_is_small_and_safe():
         assert not list(path.glob("*.bin"))
         total += sum(file.stat().st_size for file in path.iterdir())
     assert total < 40e6
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_takes_an_environment_in_a_path_with_spaces(tmp_path):
+    environment = tmp_path / "of a user"
+
+    def make(*arguments):
+        command = ["make", "-C", ROOT, "--no-print-directory", f"VENV={environment}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert make("-q", "setup").returncode == 1  # is to be made
+    environment.mkdir()
+    (environment / ".installed").touch()
+    assert make("-q", "setup").returncode == 0  # is found
+    programs = [shlex.split(line)[0] for line in make("-n", "lint", "demo").stdout.splitlines()]
+    assert programs == [f"{environment}/bin/{name}" for name in ("ruff", "ruff", "jacobi")]

@@ -289,8 +289,9 @@ def test_what_cannot_be_set_up_is_refused(monkeypatch):
 
 
 def test_auto_says_once_what_runs_and_what_does_not(monkeypatch, caplog):
-    caplog.set_level(logging.INFO, "jacobi_forcing")
     first, second = map(opened, PROTECTIONS[:2])
+    caplog.clear()
+    caplog.set_level(logging.INFO, "jacobi_forcing")
     works = [one.protection for one in (first, second) if not isinstance(one, str)]
     if not works:
         pytest.skip(first)
@@ -317,7 +318,19 @@ def test_what_is_hidden_from_programs_is_no_wrong_answer(monkeypatch, closed):
     )
     with pytest.raises(ConfigError, match=closed.protection) as refused:
         Sandbox(closed.protection)
-    assert "is not seen" in str(refused.value) or "No such file" in str(refused.value)
+    seen = "is installed, but programs do not see it"
+    assert seen in str(refused.value) or "No such file" in str(refused.value)
+
+
+def test_numpy_that_cannot_be_imported_in_the_sandbox_is_a_refusal(sandbox, monkeypatch, folder):
+    (folder / "numpy.py").write_text("1 / 0")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    running_environment.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match=r"numpy is installed, but .*ZeroDivisionError"):
+            Sandbox(sandbox.protection)
+    finally:
+        running_environment.cache_clear()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="programs of other users run as themselves")
@@ -329,7 +342,8 @@ def test_packages_that_only_root_can_read_are_named(sandbox, monkeypatch, folder
     try:
         assert run(Sandbox(sandbox.protection), "import locked").passed
         (folder / "locked").chmod(0o700)
-        with pytest.raises(ConfigError, match=f"{folder}/locked cannot be read by the user"):
+        named = f"{folder}/locked cannot be read by the user that programs run as[^.]*[.]$"
+        with pytest.raises(ConfigError, match=named):
             Sandbox(sandbox.protection)
     finally:
         running_environment.cache_clear()

@@ -217,8 +217,8 @@ class EvaluateConfig(TunedConfig):
     )
     sandbox: str = option(
         "auto",
-        "what it runs in: bwrap or namespaces, where it sees nothing of the machine (auto takes "
-        "the first that works); or limits of time, memory and processes only",
+        "what it runs in: bwrap or namespaces, where it sees nothing of the machine; or limits of "
+        "time, memory and processes only. auto takes the first of bwrap and namespaces that works",
         ("auto", "bwrap", "namespaces", "limits"),
     )
     seed: int = option(

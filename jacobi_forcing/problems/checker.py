@@ -203,6 +203,9 @@ def run_answers(
 
     Returns:
         One verdict per answer, in order.
+
+    Raises:
+        ConfigError: A child process did not start, so that nothing is known of its answers.
     """
     verdicts: dict[int, Verdict] = {}
     items: dict[int, dict] = {}

@@ -153,8 +153,8 @@ def build_root(shown, file_bytes):
     mount(None, "/", flags=_RECURSIVE | _PRIVATE)
     root = "/sys"  # a place to build it; what is there is hidden from here on
     mount("root", root, "tmpfs", _NOSUID | _NODEV, "mode=755,size=64k")
-    for name in ("proc", _FOLDER):
-        os.makedirs(os.path.join(root, name.strip("/")))
+    for folder in ("/proc", _FOLDER):
+        os.makedirs(root + folder)
     mount("tmp", root + _FOLDER, "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={file_bytes}")
     for path in filter(os.path.exists, [*shown, *(f"/dev/{name}" for name in _DEVICES)]):
         show(path, root + path)
@@ -278,7 +278,7 @@ def tasks_of(user):
 
 def named(error):
     """Describe an exception in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}".removesuffix(": ")
 
 
 def main():

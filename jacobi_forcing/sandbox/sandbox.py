@@ -57,8 +57,8 @@ _ADVICE = (
     "protection, pass --sandbox limits."
 )
 _FIRST_USER = 1_000_000_000  # users that nothing on a machine belongs to begin here
-# bubblewrap makes users namespaces to get its rights, in which processes of root are not counted.
-# Root has those rights, and keeps what it needs to become, and to end, somebody else.
+# For root no user namespace is made: in it, a program would still be root, whose processes no limit
+# counts. The child keeps the rights to become another user and to end that user's processes.
 _AS_ROOT = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts")
 _AS_ROOT += ("--unshare-cgroup-try", "--cap-drop", "ALL", "--cap-add", "CAP_SETUID")
 _AS_ROOT += ("--cap-add", "CAP_SETGID", "--cap-add", "CAP_KILL")
@@ -71,15 +71,19 @@ for number, file in {modules}:
     if not os.access(path, os.R_OK):
         while not os.path.exists(above):
             above = os.path.realpath(above) if os.path.islink(above) else os.path.dirname(above)
-        why = "is not seen" if os.path.isdir(above) and os.access(above, os.X_OK) else (
-            above + " cannot be read by the user that programs run as"
-        )
-        raise ImportError(path + ": " + why)
+        why = "programs do not see it"
+        if not (os.path.isdir(above) and os.access(above, os.X_OK)):
+            why = os.path.realpath(above) + " cannot be read by the user that programs run as"
+        raise ImportError(os.path.realpath(path) + {installed!r} + why)
 import heapq
-{more}
+try:
+    {more}
+except Exception as error:
+    raise ImportError("numpy" + {installed!r} + f"programs cannot import it: {{error!r}}")
 """
 # Over-inclusive: names that are no installed modules are passed over.
 _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]([\w., \t]+)", re.MULTILINE)
+_INSTALLED = " is installed, but "
 _MOST_REPLY = 65536  # bytes: a program that writes more has found what it should not
 _GRACE = 10.0  # seconds that the keeper may take beyond the program's own
 
@@ -135,7 +139,9 @@ class Sandbox:
                 logger.info("Programs run with %s%s", self.description, passed_over)
                 return
             problems.append(f"{name}: {problem}")
-        advice = "" if protection == "limits" else _ADVICE
+        advice = _ADVICE
+        if protection == "limits" or any(_INSTALLED in problem for problem in problems):
+            advice = ""  # the cause has been named
         raise ConfigError(
             f"programs of a model cannot be run safely here ({'; '.join(problems)}).{advice}"
         )
@@ -144,11 +150,9 @@ class Sandbox:
     def description(self) -> str:
         """Say which protection is active, in one line."""
         limits = self.limits
-        around = (
-            "the network and files of its user are open"
-            if self.protection == "limits"
-            else f"no network, own processes, read-only system files only ({self.protection})"
-        )
+        around = f"no network, own processes, only system and Python files ({self.protection})"
+        if self.protection == "limits":
+            around = "the network and files of its user are open"
         return (
             f"{around}; {limits.cpu_seconds} s of processor time, {limits.wall_seconds:g} s, "
             f"{limits.memory_bytes >> 20} MiB, files of {limits.file_bytes >> 20} MiB, "
@@ -209,12 +213,13 @@ class Sandbox:
         if self.protection == "bwrap" and shutil.which("bwrap") is None:
             return "not installed"
         modules = self._environment.modules
-        more = "import numpy" if "numpy" in self._environment.installed else ""
-        try:  # with time enough on a busy machine
-            outcome = self._run(_CHECK.format(modules=modules, more=more), Limits())
+        more = "import numpy" if "numpy" in self._environment.installed else "pass"
+        check = _CHECK.format(modules=modules, installed=_INSTALLED, more=more)
+        try:
+            outcome = self._run(check, Limits())  # with time enough on a busy machine
         except OSError as error:
             return str(error)
-        return "" if outcome.passed else outcome.reason
+        return "" if outcome.passed else outcome.reason.removeprefix("raises ImportError: ")
 
     def _run(self, source: str, limits: Limits) -> Outcome:
         token = secrets.token_hex(16)
