@@ -121,7 +121,7 @@ def test_averages_of_many_families(read, tmp_path):
     (blind / "config.json").write_text(json.dumps(config))
     found = read([*folders.values(), blind])
     misread, right = (torch.tensor(found[str(f)]["logits"]) for f in (blind, folders["qwen3"]))
-    assert (misread - right).abs().max() > 0.05
+    assert (misread - right).abs().max() > 0.02  # twenty times the tolerance
     for folder in folders.values():
         assert same(folder, found[str(folder)], atol=1e-3) > 0.1
         assert found[str(folder)]["has_cache"]
@@ -164,8 +164,9 @@ def test_the_bundled_pair(read):
 
 def test_the_real_model_averaged_trained_and_adapted(read, real_model, tmp_path):
     """It says its base of positions, 100,000, as version 5 does, and has a chat template."""
-    chat = json.dumps({"messages": [{"role": "user", "content": "What is 12 + 34?"}]})
-    (tmp_path / "prompts.jsonl").write_text(chat + "\n", encoding="utf-8")
+    asked = [[{"role": "user", "content": f"What is {n} + 34?"}] for n in (12, 56)]
+    lines = [json.dumps({"messages": messages}) for messages in asked]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines), encoding="utf-8")
     collect = ["collect", "--model", real_model, "--prompts", tmp_path / "prompts.jsonl"]
     collect += ["--max-new-tokens", "8", "--block-size", "4", "--out", tmp_path / "collected"]
     assert main([*map(str, collect)]) == 0
