@@ -76,6 +76,7 @@ class JacobiLM(HFLM):
         dtype: As `load_model`.
         compile: As `load_model`.
         quantize: As `load_model`.
+        exact: As `load_model`.
         trust_remote_code: As `load_model`.
         **more: Fields of DecoderConfig, and arguments of the harness's `hf` model.
     """
@@ -90,6 +91,7 @@ class JacobiLM(HFLM):
         dtype: str = "auto",
         compile: bool = False,
         quantize: str = "",
+        exact: bool = False,
         trust_remote_code: bool = False,
         **more: Any,
     ):
@@ -105,6 +107,7 @@ class JacobiLM(HFLM):
             dtype=dtype,
             compile=compile,
             quantize=quantize,
+            exact=exact,
             trust_remote_code=trust_remote_code,
         )
         self.rules = Rules(self.loaded)

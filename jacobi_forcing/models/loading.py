@@ -164,7 +164,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def _path(name: str) -> str:
     """Give the folder or hub id that a name stands for; refuse what is no model's folder."""
     path = str(BUNDLED.get(name, name))
-    if Path(path).is_dir() or name.startswith(("/", ".", "~")) or path.count("/") > 1:
+    beside_one = "/" in path and Path(path.partition("/")[0]).is_dir()  # a file name, misspelt
+    if Path(path).is_dir() or name.startswith(("/", ".", "~")) or path.count("/") > 1 or beside_one:
         _check_folder(name, Path(path))
     return path
 
