@@ -136,7 +136,7 @@ class DecodingLoop:
         stop = request.stop if callable(request.stop) else None
         if request.stop and stop is None:
             stop = StopStrings(self.model.tokenizer, request.stop)
-        eos_ids = self.model.eos_ids
+        eos_ids = self.model.eos_ids | request.end_ids
         ids = list(request.prompt_ids)
         prefix = self.prefixes.find(ids)
         self._arrived.append(
@@ -167,10 +167,11 @@ class DecodingLoop:
                     f"0 to {size - 1}."
                 )
         eos_id = getattr(used.constraint, "eos_id", None)
+        eos_ids = self.model.eos_ids | request.end_ids
         check(
-            eos_id is None or eos_id in self.model.eos_ids,
+            eos_id is None or eos_id in eos_ids,
             f"the grammar of prompt {request.index} ends with id {eos_id}, but this model's end of "
-            f"sequence is {sorted(self.model.eos_ids)}: it would go on behind the grammar's end.",
+            f"sequence is {sorted(eos_ids)}: it would go on behind the grammar's end.",
         )
 
     def cancel(self, index: int) -> None:
@@ -442,7 +443,7 @@ class DecodingLoop:
                     f"prompt {row.request.index}: behind {row.offset + count - 1} tokens of its "
                     "answer every token is forbidden by its constraint, bad words or processors."
                 )
-            if token in self.model.eos_ids:
+            if token in self.model.eos_ids or token in row.request.end_ids:
                 return count, "eos"
             if row.stop is not None and row.stop(row.answer + accepted[:count]):
                 return count, "stop"

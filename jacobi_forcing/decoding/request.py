@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from jacobi_forcing.decoding.draft import ROOT, Draft
 from jacobi_forcing.decoding.sampling import GREEDY, Sampler, Sampling
-from jacobi_forcing.decoding.stops import EndIds, Stop
+from jacobi_forcing.decoding.stops import Stop
 from jacobi_forcing.decoding.strategies import Strategy
 from jacobi_forcing.models import Branches
 from jacobi_forcing.models.prefixes import Prefix
@@ -39,10 +39,6 @@ class Row:
     prefix: Prefix | None = None  # the beginning of the prompt, where it is known
     num_forwards: int = 0
     end: str = ""  # why it is done, once it is
-
-    def __post_init__(self) -> None:
-        if self.request.end_ids:
-            self.stop = EndIds(self.request.end_ids, self.stop)
 
     @property
     def offset(self) -> int:

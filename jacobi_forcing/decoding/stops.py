@@ -10,17 +10,6 @@ from jacobi_forcing.config import check
 Stop = Callable[[Sequence[int]], bool]
 
 
-class EndIds:
-    """Tells whether the newest token of an answer is one of some ids, or another rule holds."""
-
-    def __init__(self, ids: frozenset[int], other: Stop | None):
-        self.ids, self.other = ids, other
-
-    def __call__(self, answer: Sequence[int]) -> bool:
-        """Look at an answer whose tokens but the last have met neither."""
-        return answer[-1] in self.ids or (self.other is not None and self.other(answer))
-
-
 class StopStrings:
     """Tells whether the newest token of an answer completes a stop string.
 

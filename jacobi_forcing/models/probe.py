@@ -30,7 +30,7 @@ from transformers import DynamicCache, PretrainedConfig
 
 from jacobi_forcing.errors import ModelError
 from jacobi_forcing.host import cpu_name, user_cache, versions
-from jacobi_forcing.models.causal_lm import CausalLM
+from jacobi_forcing.models.causal_lm import CausalLM, refuse_training
 from jacobi_forcing.models.exact import Shapes, find_shapes
 from jacobi_forcing.models.forward import Branches, RaggedForward
 from jacobi_forcing.models.small import small
@@ -85,8 +85,9 @@ def probe(model: CausalLM) -> float:
 
     Raises:
         ModelError: The two differ by more than rounding, so decoding this model would be silently
-            wrong, or the plain forward is broken already.
+            wrong, the plain forward is broken already, or the model is in training mode.
     """
+    refuse_training(model.name, model.network)
     twin = make_twin(model) if model.dtype != torch.float32 or _window(model) > _TOKENS else None
     if twin is not None:
         try:

@@ -321,14 +321,13 @@ def decode_prompts(
         elif isinstance(event, Finished):
             recorder, is_chat = recorders.pop(event.request), prompts[event.request].is_chat
             eos_ids = model.chat_eos_ids if is_chat else model.eos_ids
-            reason = "eos" if event.reason == "stop" else event.reason  # a chat's other ends
             is_cut = len(event.answer_ids) > longest_answer  # by the token that was one too many
             yield Trajectory(
                 prompt_index=event.request,
                 prompt_ids=prompts[event.request].ids,
                 answer_ids=event.answer_ids[:longest_answer],
                 states=recorder.finish(model.pad_id, eos_ids, longest_answer),
-                finish_reason="length" if is_cut else reason,
+                finish_reason="length" if is_cut else event.reason,
                 num_forwards=recorder.num_forwards(longest_answer),
                 solved=None,
                 prompt_id=prompts[event.request].id,
