@@ -59,6 +59,7 @@ def no_hub(monkeypatch):
         ("bundled:3", LINES),  # a file is a file, whatever its name could mean
         ("self:3", LINES),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_file_of_any_kind_holds_the_same_records(name, content, tmp_path, no_hub):
     path = tmp_path / name
@@ -107,6 +108,7 @@ def test_standard_input_and_pipes_are_read(tmp_path, monkeypatch, no_hub):
         (b'{"prompt": "w2"}\r{"prompt": "w3"}', ":1", "Extra data"),
         (b'{"prompt": "w2"}\n{"prompt": "w', ":2", "Unterminated string"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_broken_line_is_named(content, place, message, packed, tmp_path):
@@ -133,6 +135,7 @@ def test_a_broken_line_is_named(content, place, message, packed, tmp_path):
         ("a.zip", b"PK", "of a kind that is not read here"),
         ("weights.safetensors", b"", "of a kind that is not read here"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_unreadable_file_is_refused_as_a_file(name, content, message, tmp_path, no_hub):
     path = tmp_path / name
