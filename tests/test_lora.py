@@ -260,6 +260,11 @@ def test_adapters_made_elsewhere_at_tied_weights_decode_as_they_were_trained(
     assert again.config.tie_word_embeddings == (kind in ("tied", "tokens", "linear"))
 
 
+def test_a_target_that_is_not_there_is_told_the_ones_that_are():
+    with pytest.raises(ConfigError, match=r"Linear layers here: .*down_proj.* q_proj"):
+        adapted(lora_targets="q_prj")
+
+
 def test_four_bits_without_a_gpu_are_refused(toy):
     with pytest.raises(ConfigError, match="--quantize nf4 needs bitsandbytes and a CUDA device"):
         load_model(str(toy), device="cpu", quantize="nf4")
