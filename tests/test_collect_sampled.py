@@ -165,7 +165,7 @@ def test_an_engine_of_its_own_draws_the_same(toy, whole):
     )
     rows = {one.prompt_index: one for one in read_all(folder)}
     asked = [11, 2, 7]
-    task = json.dumps([(i, rows[i].prompt_ids, None, None) for i in asked])
+    task = json.dumps([(i, rows[i].prompt_ids, None, None, False) for i in asked])
     found = {one.prompt_index: one for one in map(from_line, collect.Engine(config)(task))}
     assert found == {i: rows[i] for i in asked}
 

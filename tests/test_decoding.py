@@ -195,7 +195,7 @@ def tree_logits(model, texts, drafts):
     forward.logits(0, [text[:-2] for text in texts], 1)
     forward.lengths = [len(text) - 2 for text in texts]
     rows = [
-        Row(None, None, None, None, text, text[-2:], draft)
+        Row(Request(0, text, 1), None, None, None, text, text[-2:], draft)
         for text, draft in zip(texts, drafts, strict=True)
     ]
     found = forward.logits(
@@ -219,7 +219,7 @@ def test_a_mask_cut_out_of_a_large_one_is_the_one_made_anew(family, monkeypatch)
     )
     cases = [(start, text[start : start + num], None) for start in (0, 3, 31) for num in (1, 9, 59)]
     for draft in (trunk, tree):
-        row = Row(None, None, None, None, text[:40], text[38:40], draft)
+        row = Row(Request(0, text, 1), None, None, None, text[:40], text[38:40], draft)
         cases.append((38, row.pending + draft.tokens, row.branches))
     found = []
     for is_cut in (True, False):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import (
     GenerationConfig,
+    GenerationMixin,
     LogitsProcessor,
     LogitsProcessorList,
     PrefixConstrainedLogitsProcessor,
@@ -122,7 +123,7 @@ class Rules:
 
     def __init__(self, model: CausalLM):
         self.model = model
-        self.config: GenerationConfig = model.network.generation_config
+        self.config = model.generation_config
         found = changing_settings(self.config)
         refused = [n for n in found if n in _NOT_DONE or n == "penalty_alpha"]
         try:
@@ -184,6 +185,8 @@ class Rules:
         eos_ids: frozenset[int],
     ) -> list[LogitsProcessor]:
         """Make the processors that `generate` would make for one prompt."""
+        if not isinstance(self.model.network, GenerationMixin):
+            return []
         config = copy.deepcopy(self.config)
         config.do_sample = self._draws_otherwise(sampling)
         config.renormalize_logits = None  # changes no choice

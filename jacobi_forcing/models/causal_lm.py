@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from jacobi_forcing.errors import ModelError
 from jacobi_forcing.models.attention import choose_kernels
@@ -38,6 +38,11 @@ class CausalLM:
     def config(self):
         """The model's Hugging Face configuration; of a multimodal one, that of its text part."""
         return self.network.config.get_text_config()
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """What `generate` does without arguments; empty where the network has none."""
+        return getattr(self.network, "generation_config", None) or GenerationConfig()
 
     @property
     def device(self) -> torch.device:
@@ -218,13 +223,8 @@ def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> fr
 
 def _eos_sources(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple:
     """List what may name an EOS, in the order transformers looks for one."""
-    config = network.config
-    return (
-        getattr(network, "generation_config", None),
-        config,
-        config.get_text_config(),
-        tokenizer,
-    )
+    configs = (network.config, network.config.get_text_config())
+    return (getattr(network, "generation_config", None), *configs, tokenizer)
 
 
 def _ids(source: Any) -> frozenset[int]:

@@ -23,6 +23,6 @@ def facts_of(model: CausalLM) -> Facts:
         model.tokenizer,
         model.eos_ids,
         model.config.vocab_size,
-        model.network.generation_config,
+        model.generation_config,
         model.chat_eos_ids,
     )

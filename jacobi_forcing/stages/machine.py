@@ -74,7 +74,7 @@ def sampling_settings(config: SamplingConfig, model: CausalLM) -> dict[str, Any]
     Tokens are drawn only where that is asked for; a log line says so where `model.generate` would
     draw.
     """
-    found = model.network.generation_config
+    found = model.generation_config
     asked = {name: value for name, value in config.sampling.items() if name in config.given}
     if found.do_sample and "temperature" not in asked:
         logger.info(
@@ -87,7 +87,7 @@ def sampling_settings(config: SamplingConfig, model: CausalLM) -> dict[str, Any]
 
 def report_set_aside(config, model: CausalLM, verb: str) -> None:
     """Log what generation_config.json asks for and a stage leaves out, unless it was asked for."""
-    names = changing_settings(model.network.generation_config)
+    names = changing_settings(model.generation_config)
     asked = {"do_sample" if name == "temperature" else name for name in config.given}
     left = [name for name in names if name not in asked]
     if left:
