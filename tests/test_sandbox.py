@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.sandbox import PROTECTIONS, Limits, Sandbox
 from jacobi_forcing.sandbox.environment import running_environment
 
-LIMITS = Limits(cpu_seconds=1, wall_seconds=2.5, memory_bytes=512 << 20, file_bytes=1 << 20)
+# Time enough for a second of work on a busy machine; what waits for its end asks for less.
+LIMITS = Limits(cpu_seconds=1, wall_seconds=15, memory_bytes=512 << 20, file_bytes=1 << 20)
 USER = 54321  # nobody's
 
 
@@ -108,7 +110,6 @@ def test_programs_of_good_will_pass(sandbox, source):
         ("def f():\n    f()\nf()", "raises RecursionError"),
         ("while True: pass", "ran out of processor time"),
         ("try:\n    while True: pass\nexcept BaseException: pass", "ran out of processor time"),
-        ("import time\ntime.sleep(1000)", "ran out of time"),
         ("x = bytearray(10 * 2**30)", "raises MemoryError"),
         ("x = [0]\nwhile True: x += x", "raises MemoryError"),
         ("open('big', 'wb').write(bytes(10**8))", "File too large"),
@@ -120,6 +121,14 @@ def test_programs_that_fail_say_why(sandbox, source, reason):
     outcome = run(sandbox, source)
     assert not outcome.passed
     assert reason in outcome.reason
+    assert not processes()
+
+
+def test_a_program_that_waits_runs_out_of_time(sandbox, monkeypatch):
+    monkeypatch.setattr(sandbox, "limits", replace(LIMITS, wall_seconds=1.0))
+    begin = time.monotonic()
+    assert run(sandbox, "import time\ntime.sleep(1000)") == (False, "ran out of time")
+    assert time.monotonic() - begin >= 1
     assert not processes()
 
 
@@ -146,7 +155,7 @@ for _ in range(3):
 """
     begin = time.monotonic()
     assert run(sandbox, source).passed
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < LIMITS.wall_seconds
     assert not processes()
 
 
@@ -439,8 +448,8 @@ def test_what_is_installed_is_there_wherever_it_lies(place, mode):
         python, variables, secrets = build_environment(Path(name))
         reads = f"for path in {list(map(str, secrets))}:\n    try: open(path)\n"
         reads += "    except OSError: continue\n    raise ValueError(path)"
-        programs = [*(f"import {one}, {one}.part" for one in NAMES), reads]
-        programs += ["import homesick, os", "import homesick as os\nassert 0"]
+        imports = "".join(f"import {one}, {one}.part\n" for one in NAMES)
+        programs = [imports, reads, "import homesick, os", "import homesick as os\nassert 0"]
         result = subprocess.run(
             [python, "-c", IN_ENVIRONMENT],
             input=json.dumps([str(Path(__file__).parents[1]), protections, programs]),
@@ -454,8 +463,8 @@ def test_what_is_installed_is_there_wherever_it_lies(place, mode):
     if "limits" in found and os.getuid() == 0 and mode == 0o700:  # and links lead past the folder
         assert f"{name} cannot be read by the user" in found.pop("limits")
     for protection, outcomes in found.items():
-        *there, secret, first, second = outcomes
-        assert there == [[True, "passed"]] * len(NAMES), (protection, outcomes)
+        there, secret, first, second = outcomes
+        assert there == [True, "passed"], protection
         if protection != "limits":
             assert secret == [True, "passed"]
             for outcome in (first, second):
