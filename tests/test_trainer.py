@@ -443,6 +443,7 @@ def test_evaluate_decodes_with_the_shipped_decoder(overfitted):
     model.network.train()
     metrics = trainer.evaluate()
     assert model.network.training
+    model.network.eval()
     longest = 256 - max(map(len, prompts))
     decoder = DecoderConfig(strategy="window", block_size=BLOCK)
     decoded = decode_all(model, prompts, decoder, max_new_tokens=longest)
