@@ -201,6 +201,18 @@ def test_a_checkpoint_says_what_its_start_says(name, written, start):
     assert (written / name / generation).read_bytes() == (start / generation).read_bytes()
 
 
+def test_a_start_that_is_gone_by_then_costs_nothing(start, tmp_path):
+    model = load_model(str(shutil.copytree(start, tmp_path / "start")), probed=False)
+    shutil.rmtree(tmp_path / "start")
+    save_network(model.network, tmp_path / "out")
+    save_tokenizer(model.tokenizer, tmp_path / "out")
+    again = load_model(str(tmp_path / "out"))
+    assert again.eos_ids == model.eos_ids == {0, 7}
+    assert again.tokenizer.get_vocab() == model.tokenizer.get_vocab()
+    assert again.tokenizer.chat_template == model.tokenizer.chat_template
+    assert read(tmp_path / "out" / "config.json")["rope_theta"] == 5e4
+
+
 @pytest.mark.parametrize("uses", [True, False])
 def test_whether_it_uses_a_cache_is_as_in_the_start(uses, toy, packed, tmp_path):
     start = shutil.copytree(toy, tmp_path / "start")

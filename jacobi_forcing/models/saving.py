@@ -7,6 +7,7 @@ and takes a default, without a word, where it finds none.
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,10 @@ def _is_read(name: str, config: PretrainedConfig) -> bool:
     """Tell whether the family takes a rotary setting by this name."""
     marker = 0.4321
     settings = config.to_dict() | {"rope_parameters": None, name: marker}
-    found = type(config).from_dict(settings).rope_parameters or {}
+    try:
+        found = type(config).from_dict(settings).rope_parameters or {}
+    except Exception:  # code of the checkpoint's own may want anything; no training is lost to it
+        return False
     return any(marker in part.values() for part in (found, *found.values()) if type(part) is dict)
 
 
@@ -147,12 +151,17 @@ def _tokenizer_for_both(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _copy(name: str, source: str, folder: Path) -> None:
-    """Copy a file from a folder, or a hub id's cache, into another, where it is there."""
+    """Copy a file from a folder, or from the cache of a hub id, into a folder.
+
+    Where there is no such file, what `save_pretrained` wrote stays. No network is asked.
+    """
     quiet = {
         "_raise_exceptions_for_missing_entries": False,
         "_raise_exceptions_for_connection_errors": False,
     }
-    found = source and cached_file(source, name, local_files_only=True, **quiet)
+    found = None
+    with suppress(OSError):  # a folder that was moved after the model had been loaded from it
+        found = source and cached_file(source, name, local_files_only=True, **quiet)
     if found:
         shutil.copyfile(found, folder / name)
 
