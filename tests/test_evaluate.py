@@ -483,7 +483,7 @@ def test_different_ids_have_different_files():
     ("flags", "message"),
     [
         (("--strategies", "window,window"), "--strategies names 'window'; write some of jacobi"),
-        (("--strategies", "window, jacobi"), "--strategies names ' jacobi'"),
+        (("--strategies", "window, jakobi"), "--strategies names 'jakobi'"),
         (("--strategies", "beam"), "--strategies names 'beam'"),
         (("--batch-size", "0"), "--batch-size is 0, must be at least 1"),
         (("--style", "poem"), "invalid choice: 'poem'"),
