@@ -19,7 +19,7 @@ class Bar:
 
     Args:
         title: Begins every line.
-        total: Units of work.
+        total: Units of work; 0 where they are not counted, and only the time is shown.
         done: Units that an earlier run has done; they say nothing about this run's speed.
         unit: Names what is counted, in the plural.
     """
@@ -79,9 +79,9 @@ class Bar:
         """How far the work is, in words."""
         left = self.seconds_left
         parts = (
-            f"{self.done:g}/{self.total:g} {self.unit}".strip(),
+            f"{self.done:g}/{self.total:g} {self.unit}".strip() if self.total else "",
             self.note,
-            "" if left is None or self.done >= self.total else f"{duration(left)} left",
+            "" if left is None or self.part >= 1 else f"{duration(left)} left",
         )
         return ", ".join(part for part in parts if part)
 
@@ -119,7 +119,8 @@ class _Plain(Bar):
                 self._print(f"{duration(time.monotonic() - self.start)} so far")
 
     def _print(self, more: str = "") -> None:
-        self.line(f"{self.title}: {self.state}{more and ', ' + more}")
+        state = ", ".join(part for part in (self.state, more) if part)
+        self.line(f"{self.title}{': ' if state else ''}{state}")
 
 
 class _Drawn(Bar):

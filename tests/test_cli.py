@@ -1,12 +1,13 @@
+import importlib
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import MISSING, fields
 
 import pytest
 
-from jacobi_forcing import __version__, cli
-from jacobi_forcing.config import CollectConfig
+from jacobi_forcing import __version__, cli, stop
 
 STAGES = list(cli.STAGES)
 
@@ -116,16 +117,38 @@ def test_a_bad_value_is_refused_before_torch_is_imported(capsys):
     assert capsys.readouterr().err.startswith("jacobi collect: --block-size is 1, must be")
 
 
-def test_stopping_from_the_keyboard_says_how_to_continue(monkeypatch, capsys):
-    from jacobi_forcing.stages import collect
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_is_stopped_says_by_what_and_how_to_go_on(stage, number, monkeypatch, capsys):
+    module = importlib.import_module(f"jacobi_forcing.stages.{stage}")
+    command = cli.STAGES[stage][1].splitlines()[0]
+    before = [signal.getsignal(n) for n in stop.SIGNALS]
 
     def stopped(config):
-        assert isinstance(config, CollectConfig)
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
+        raise AssertionError("it went on")
 
-    monkeypatch.setattr(collect, "run", stopped)
-    assert cli.main(["collect", *needed_arguments("collect")]) == 130
-    assert "same command again" in capsys.readouterr().err
+    monkeypatch.setattr(module, "run", stopped)
+    assert cli.main(shlex.split(command)[1:]) == 128 + number
+    line = capsys.readouterr().err
+    assert line.startswith(f"jacobi {stage}: stopped by {signal.Signals(number).name}.")
+    assert line.count("\n") == 1
+    if stage in ("collect", "pack", "train", "average", "force", "evaluate", "tune"):
+        goes_on = stage in ("collect", "train", "force", "evaluate")
+        verb = "Continue" if goes_on else "Start again"
+        assert line.endswith(f" {verb} with: {command}\n")
+    assert [signal.getsignal(n) for n in stop.SIGNALS] == before
+
+
+def test_a_signal_that_was_turned_off_stays_off(monkeypatch):
+    """As nohup does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop.stopping():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

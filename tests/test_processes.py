@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,15 +22,20 @@ SETTINGS = {"max_steps": 6, "batch_size": 4, "eval_steps": 3, "save_steps": 3, "
 ONLINE = {"states": "online", "mask": "clean-context"}
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def environment():
+    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return os.environ | own | {"PYTHONFAULTHANDLER": "1"}  # where a process crashes, say in what
+
+
 def torchrun(*command):
     """Start two processes; returns what they printed."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     result = subprocess.run(
-        [*start, *map(str, command)],
-        env=os.environ
-        | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        | {"PYTHONFAULTHANDLER": "1"},  # where a process crashes, say in what
+        [*TORCHRUN, *map(str, command)],
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -120,3 +126,38 @@ def test_accelerates_own_wish_for_shards_is_not_passed_over_on_a_cpu(monkeypatch
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ConfigError, match="accelerate's configuration"):
         check_processes(config, 2, on_cpu=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to_all", [False, True], ids=["to torchrun", "Ctrl-C, to all of them"])
+def test_processes_that_are_told_to_stop_write_a_checkpoint_and_go_on_from_it(
+    toy, packed, tmp_path, to_all
+):
+    settings = {"max_steps": 400, "batch_size": 4, "threads": 1, "eval_prompts": "packed:2"}
+    flags = [x for name, v in settings.items() for x in (f"--{name.replace('_', '-')}", str(v))]
+    where = ["--model", str(toy), "--packed", str(packed), "--out", str(tmp_path / "two")]
+    command = [*TORCHRUN, "-m", "jacobi_forcing", "train", *where, *flags]
+    options = {"stderr": subprocess.STDOUT, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=environment(), start_new_session=True, **options)
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("step "):
+            break
+    send = os.killpg if to_all else os.kill
+    send(process.pid, signal.SIGINT if to_all else signal.SIGTERM)
+    said += process.stdout.readlines()
+    assert process.wait() != 0
+    [stopped] = [line for line in said if line.startswith("jacobi train: stopped by ")]
+    [checkpoint] = (tmp_path / "two" / "steps").iterdir()
+    step = int(checkpoint.name.removeprefix("checkpoint-"))
+    assert 0 < step < 400
+    assert f"Step {step} of 400 is finished" in stopped
+    assert "Continue with: torchrun --nproc-per-node 2 -m jacobi_forcing train" in stopped
+    printed = torchrun(*command[len(TORCHRUN) :])
+    assert f"train: {step}/400 steps" in printed
+    small_run(toy, packed, tmp_path / "one", **settings, save_steps=0)
+    found, whole = (load_file(tmp_path / n / "model.safetensors") for n in ("two", "one"))
+    assert all(torch.allclose(found[name], whole[name], atol=1e-3) for name in whole)
+    start = load_file(toy / "model.safetensors")
+    assert any((whole[name] - start[name]).abs().max() > 1e-2 for name in whole)

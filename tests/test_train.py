@@ -1,6 +1,7 @@
 """The stage `train`: exact resuming, what is saved, what is kept for its decoder test."""
 
 import json
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from jacobi_forcing.decoding.measure import Decoded
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.models import load_model
 from jacobi_forcing.stages import judge, train
+from jacobi_forcing.stop import Stopped
 from jacobi_forcing.training import arguments, memory
 from jacobi_forcing.training.adapters import add_adapters
 from jacobi_forcing.training.trainer import JacobiTrainer
@@ -124,6 +126,94 @@ def uninterrupted(request, toy, packed, tmp_path_factory):
     weights, start = load_file(out / "model.safetensors"), load_file(toy / "model.safetensors")
     assert not any(torch.equal(weights[name], start[name]) for name in weights)
     return request.param, weights
+
+
+def told_in(monkeypatch, name, step, number):
+    """Send a signal during a step, or the decoder test behind it; the steps and tests made."""
+    made, whole = [], getattr(JacobiTrainer, name)
+
+    def told(self, *arguments, **options):
+        made.append(self.state.global_step)
+        if made.count(step) == 1 and made[-1] == step:
+            signal.raise_signal(number)
+        return whole(self, *arguments, **options)
+
+    monkeypatch.setattr(JacobiTrainer, name, told)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "number", "saved"),
+    [
+        ("training_step", 0, signal.SIGTERM, 1),
+        ("training_step", 6, signal.SIGINT, 7),
+        ("training_step", 11, signal.SIGHUP, 12),
+        ("evaluate", 4, signal.SIGTERM, 4),
+    ],
+    ids=["first step", "epoch 2", "last step", "decoder test"],
+)
+def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_ends_up_the_same(
+    toy, packed, tmp_path, scores, monkeypatch, uninterrupted, capsys, name, step, number, saved
+):
+    made = told_in(monkeypatch, name, step, number)
+    settings, whole = uninterrupted
+    more = {"eval_steps": 4} if name == "evaluate" else {"save_steps": 500}
+    with pytest.raises(
+        Stopped, match=rf"Step {saved} of 12 is finished, and .*checkpoint-{saved} "
+    ) as stop:
+        small_run(toy, packed, tmp_path, **settings, **more)
+    assert stop.value.number == number
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not (tmp_path / "model.safetensors").exists()
+    assert [f.name for f in tmp_path.glob("steps/checkpoint-*")] == [f"checkpoint-{saved}"]
+    small_run(toy, packed, tmp_path, **settings, **more)
+    if name == "training_step":
+        assert made == list(range(12))
+        found = load_file(tmp_path / "model.safetensors")
+        assert all(torch.equal(found[name], whole[name]) for name in whole)
+    else:
+        assert made == [4, 8, 12]
+
+
+def test_a_second_signal_ends_a_run_at_once(toy, packed, tmp_path, scores, monkeypatch):
+    steps, whole = [], JacobiTrainer.training_step
+
+    def told_twice(self, *arguments):
+        steps.append(self.state.global_step)
+        if steps[-1] == 2:
+            signal.raise_signal(signal.SIGTERM)  # noted
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("it went on")
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(JacobiTrainer, "training_step", told_twice)
+    with pytest.raises(Stopped, match="Step 2 is finished") as stop:
+        small_run(toy, packed, tmp_path, save_steps=2)
+    assert stop.value.number == signal.SIGINT
+    assert steps == [0, 1, 2]
+
+
+def test_a_run_stopped_before_its_first_step_says_that_nothing_was_made(
+    toy, packed, tmp_path, monkeypatch
+):
+    def told(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JacobiTrainer, "measure", told)
+    with pytest.raises(Stopped, match="No checkpoint was written yet"):
+        small_run(toy, packed, tmp_path)
+
+
+def test_patience_counts_on_where_a_stopped_run_was(toy, packed, tmp_path, scores, monkeypatch):
+    settings = {"eval_steps": 2, "save_steps": 2, "patience": 2}
+    told_in(monkeypatch, "training_step", 4, signal.SIGTERM)
+    scores += [1.0, 1.5, 1.2]  # before training, at step 2, at step 4
+    with pytest.raises(Stopped, match="Step 5 of 12"):
+        small_run(toy, packed, tmp_path, **settings)
+    scores[:] = [1.0, 1.4, 9.0, 9.0]  # before training, at step 6
+    record = json.loads((small_run(toy, packed, tmp_path, **settings) / "run.json").read_text())
+    assert record["steps"] == 6
+    assert record["best_checkpoint_step"] == 2
 
 
 def test_a_finished_run_is_left_as_it_is(toy, packed, tmp_path, scores, monkeypatch):
@@ -449,7 +539,7 @@ def test_tensorboard_gets_both_losses(toy, packed, tmp_path):
     for name in ("ar_loss", "consistency_loss"):
         expected = [line[name] for line in logged if name in line]
         assert [e.value for e in events.Scalars(f"train/{name}")] == pytest.approx(expected)
-        assert len(expected) == 2
+        assert len(expected) == 8
 
 
 def test_out_of_memory_is_one_line_that_says_what_to_lower(toy, packed, tmp_path, monkeypatch):

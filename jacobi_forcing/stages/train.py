@@ -126,16 +126,17 @@ def _train(
 ) -> None:
     """Train, save what was trained, and `record` with what was found."""
     out = Path(config.out)
-    logger.info("testing the decoder before training")
-    start = trainer.measure()
+    shown = processes.is_main_process
+    with progress_bar("test of the start", 0, shown=shown):
+        start = trainer.measure()
     logger.info("before training: %s", described(start))
     # As it is collated: drafts made in training are longer than the noisy blocks they replace.
     longest = trainer.data_collator([max(sequences, key=num_tokens)])["input_ids"].shape[1]
     needed = estimate(trainer.model, config, longest, processes.num_processes)
     with explained(needed, config):
         result = _make_steps(config, processes, trainer)
-    logger.info("testing what is to be saved")
-    final = trainer.measure()
+    with progress_bar("test of what is saved", 0, shown=shown):
+        final = trainer.measure()
     trained = trainer.whole_network()
     if processes.is_main_process:
         _save(config, model, trained, weights)
@@ -171,11 +172,13 @@ def _make_steps(
 
     request = StopRequest(promise)
     total = num_steps(config, len(trainer.train_dataset))
+    checkpoint = _last_checkpoint(Path(config.out))
+    done = _step_of(checkpoint) if checkpoint else 0
     shown = processes.is_main_process
-    with progress_bar("train", total, unit="steps", shown=shown) as bar, request.listening():
+    with progress_bar("train", total, done, "steps", shown=shown) as bar, request.listening():
         trainer.add_callback(StepReport(bar, trainer))
         trainer.add_callback(StopAfterStep(request, trainer))
-        result = trainer.train(resume_from_checkpoint=_last_checkpoint(Path(config.out)))
+        result = trainer.train(resume_from_checkpoint=checkpoint)
     if request.number:
         raise Stopped(request.number, _kept(Path(config.out), trainer.state.max_steps))
     return result
@@ -186,8 +189,8 @@ def _kept(out: Path, num_steps: int = 0) -> str:
     checkpoint = _last_checkpoint(out)
     if checkpoint is None:
         return "No checkpoint was written yet, so the same command begins again."
-    step = checkpoint.rpartition("-")[2] + (f" of {num_steps}" if num_steps else "")
-    return f"Step {step} is finished, and {checkpoint} written."
+    of_all = f" of {num_steps}" if num_steps else ""
+    return f"Step {_step_of(checkpoint)}{of_all} is finished, and {checkpoint} written."
 
 
 def _say_what_came_out(config: TrainConfig, record: dict, seconds: float) -> None:
@@ -345,5 +348,9 @@ def _make_trainer(
 def _last_checkpoint(out: Path) -> str | None:
     """Find the newest checkpoint that is whole: its trainer_state.json is written last."""
     whole = [state.parent for state in (out / "steps").glob("checkpoint-*/trainer_state.json")]
-    newest = max(whole, key=lambda folder: int(folder.name.split("-")[-1]), default=None)
+    newest = max(whole, key=_step_of, default=None)
     return newest and str(newest)
+
+
+def _step_of(checkpoint: Path | str) -> int:
+    return int(str(checkpoint).rpartition("-")[2])
