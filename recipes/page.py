@@ -25,7 +25,9 @@ def estimated(recipe: str, gpus: int, gpu: str) -> str:
     # As many prompts as the training visits, whatever lies in the folder.
     stages = read_recipe(path)
     found, sources = dry_run.checked(config, stages)
-    rounds = dry_run.estimates(config, stages, found, [s._replace(count=0) for s in sources])
+    rounds = dry_run.estimates(
+        config, stages, found, [s._replace(count=0, longest=0) for s in sources]
+    )
     lines = []
     for number, estimate in enumerate(rounds, 1):
         lines += [f"- round {number}"]

@@ -15,7 +15,7 @@ from jacobi_forcing import cli
 from jacobi_forcing.config import ForceConfig
 from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models import load_model
-from jacobi_forcing.models.shrink import find_architecture, save_small, small
+from jacobi_forcing.models.shrink import empty_network, find_architecture, save_small, small
 from jacobi_forcing.stages import dry_run
 from jacobi_forcing.stages.estimates import (
     Work,
@@ -191,7 +191,7 @@ def test_collecting_is_shared_by_no_more_gpus_than_there_are_shards(recipe, tmp_
     def seconds(gpus, shard_prompts):
         settings = replace(stages.collect, shard_prompts=shard_prompts)
         work = Work(settings, stages.pack, stages.trains[0], None, 1)
-        return estimate_round(work, found, 10, 3, "H100", gpus).seconds["collect"][0]
+        return estimate_round(work, found, 10, 3, 3, "H100", gpus).seconds["collect"][0]
 
     alone = seconds(1, 4)
     assert alone > 0
@@ -245,6 +245,32 @@ def test_the_longest_sequence_has_room_for_its_drafts(recipe, reach, drafts):
     found = longest_tokens(work)
     assert max(lengths) <= found
     assert found <= 1.05 * max(1024, lengths[-1])
+
+
+def test_memory_is_estimated_for_the_sequences_that_the_prompts_make(recipe):
+    """As they are packed; the longest that packing allows stands beside it."""
+    stages = read_recipe(recipe()).rounds[0]
+    pack = replace(stages.pack, max_length=2048)
+    collect = replace(stages.collect, max_new_tokens=16, block_size=8)
+    train = replace(stages.trains[0], lora_rank=0)
+    found = find_architecture("tiny-base", Path())
+
+    def estimated(longest, **packing):
+        work = Work(collect, replace(pack, **packing), train, None, 1)
+        return estimate_round(work, found, 10, 20, longest, "H100", 1)
+
+    short, long, unknown = estimated(30), estimated(5000), estimated(0)
+    assert short.longest_tokens == 30 + 2 * 16
+    assert long.longest_tokens == unknown.longest_tokens == 2048
+    assert estimated(30, sequence_prompts=0).longest_tokens == 2048
+    network = empty_network(found.config, torch.float32)
+    assert short.memory == memory.estimate(network, train, short.longest_tokens)
+    assert short.memory_allowed == long.memory == unknown.memory
+    assert short.memory.total < long.memory.total
+    lines = "\n".join(dry_run.described(short))
+    assert "at 62 tokens, the longest sequence" in lines
+    assert "if a sequence has the 2,048 tokens that pack allows" in lines
+    assert "2,048" not in "\n".join(dry_run.described(short._replace(allowed_tokens=62)))
 
 
 def test_throughputs_that_are_assumed_lie_below_the_peak():

@@ -27,11 +27,14 @@ from jacobi_forcing.evaluation.tasks import read_problem_task
 from jacobi_forcing.models import load_model
 from jacobi_forcing.models.shrink import Architecture, find_architecture, save_small, small
 from jacobi_forcing.problems.verifier import Verifier
+from jacobi_forcing.progress import duration
 from jacobi_forcing.stages import collect, pack, train
 from jacobi_forcing.stages.estimates import RoundEstimate, Work, estimate_round
 from jacobi_forcing.stages.recipe import Recipe, Round
 from jacobi_forcing.training.arguments import check_installed
 from jacobi_forcing.training.processes import check_processes
+
+logger = logging.getLogger(__name__)
 
 _GIB = 2**30
 _LOOKED_AT = 64  # prompts of a source
@@ -50,6 +53,7 @@ class Source(NamedTuple):
     records: list[Any]  # for a trial file
     count: int  # 0 where it is not known
     tokens: int  # a prompt's mean length
+    longest: int  # of the longest one known, in tokens; 0 where none is
     found: str  # in words
     unknown: str  # what could not be checked, in words
 
@@ -73,9 +77,10 @@ def run(config: ForceConfig, recipe: Recipe) -> Report:
     """
     name = recipe.rounds[0].collect.model
     found, sources = checked(config, recipe)
-    tried = [
-        _tried(stages, source, found) for stages, source in zip(recipe.rounds, sources, strict=True)
-    ]
+    tried = []
+    for stages, source in zip(recipe.rounds, sources, strict=True):
+        logger.info("%s: trying its stages on a small random model", stages.name)
+        tried.append(_tried(stages, source, found))
     numbered = zip(itertools.count(1), sources, tried, strict=False)
     results = [f"round {n}: {source.found}; {result}" for n, source, result in numbered]
     return Report(
@@ -104,6 +109,7 @@ def estimates(
             found,
             0 if _are_few(source, r) else source.count,
             source.tokens,
+            0 if _are_few(source, r) else source.longest,
             config.gpu,
             config.gpus,
         )
@@ -140,12 +146,14 @@ def _look_at_prompts(config: CollectConfig, max_length: int, found: Architecture
     if kind.split(":")[0] in ("self", "bundled"):
         check(count.isdigit() and int(count) > 0, f"--prompts is {config.prompts!r}: no number.")
         few, tokens = min(int(count), _TRIED), config.self_prompt_tokens
-        return Source(f"{kind}:{few}", [], int(count), tokens, f"prompts {config.prompts}", "")
+        longest = tokens + 1 if kind == "self" else 0  # with the BOS
+        says = f"prompts {config.prompts}"
+        return Source(f"{kind}:{few}", [], int(count), tokens, longest, says, "")
     path = Path(config.prompts)
     if path.suffix not in (".jsonl", ".parquet") and not path.exists():
         tokens = max(_SHORTEST_PROMPT, max_length - 2 * config.max_new_tokens)
         unknown = f"prompts: {config.prompts} is read from the hub when collecting begins"
-        return Source(f"bundled:{_TRIED}", [], 0, tokens, "prompts of a hub dataset", unknown)
+        return Source(f"bundled:{_TRIED}", [], 0, tokens, 0, "prompts of a hub dataset", unknown)
     encoded = []
     for where, record in itertools.islice(read_records(config.prompts), _LOOKED_AT):
         encoded.append((len(encode(record, found.tokenizer, where, None)), record))
@@ -153,10 +161,12 @@ def _look_at_prompts(config: CollectConfig, max_length: int, found: Architecture
     total = count_records(config.prompts)
     check(bool(encoded), f"{config.prompts}: no prompts found; needed is at least one.")
     records = [record for _, record in sorted(encoded, key=lambda pair: pair[0])[:_TRIED]]
-    tokens = sum(length for length, _ in encoded) // len(encoded)
-    tokens = tokens if found.has_own_tokenizer else tokens // _BYTES_PER_TOKEN + 1
+    lengths = [length for length, _ in encoded]
+    if not found.has_own_tokenizer:
+        lengths = [length // _BYTES_PER_TOKEN + 1 for length in lengths]
+    tokens = sum(lengths) // len(lengths)
     says = f"{total} prompts in {config.prompts}, the first {len(encoded)} read"
-    return Source("{folder}/prompts.jsonl", records, total, tokens, says, "")
+    return Source("{folder}/prompts.jsonl", records, total, tokens, max(lengths), says, "")
 
 
 def _tried(stages: Round, source: Source, found: Architecture) -> str:
@@ -362,12 +372,16 @@ def described(found: RoundEstimate) -> list[str]:
     """Put a round's estimate into words."""
     memory = found.memory
     verdict = "fits" if found.fits else "does NOT fit"
+    size = f"{memory.total / _GIB:.2g} of {found.gpu_bytes / _GIB:.0f} GiB: {verdict}"
+    if found.longest_tokens < found.allowed_tokens:
+        most = f"{found.memory_allowed.total / _GIB:.2g} GiB"
+        size += f"; {most} if a sequence has the {found.allowed_tokens:,} tokens that pack allows"
     return [
         f"{_millions(found.parts['all'])} million parameters, {_millions(found.parts['trained'])} "
         f"of them trained; {found.num_prompts:,} prompts; {found.steps:,} steps over "
-        f"{found.rows} sequences of {found.sequence_tokens:,} tokens",
-        f"memory of a training process: {memory}; {memory.total / _GIB:.0f} of "
-        f"{found.gpu_bytes / _GIB:.0f} GiB: {verdict}",
+        f"{found.rows} sequences of about {found.sequence_tokens:,} tokens",
+        f"memory of a training process at {found.longest_tokens:,} tokens, the longest sequence: "
+        f"{memory}; {size}",
         f"disk: {_SAVED_AT_ONCE} checkpoints of {found.checkpoint_bytes / _GIB:.2g} GiB while it "
         "trains",
         "time: " + ", ".join(f"{name} {_span(*s)}" for name, s in found.seconds.items()),
@@ -380,12 +394,5 @@ def _millions(num: int) -> str:
 
 def _span(fast: float, slow: float) -> str:
     if slow < 1.2 * fast:
-        return _time(fast)
-    return f"{_time(fast)} to {_time(slow)}"
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{max(1, round(seconds))} s"
+        return duration(fast)
+    return f"{duration(fast)} to {duration(slow)}"

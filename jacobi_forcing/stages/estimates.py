@@ -74,14 +74,17 @@ class Work:
 class RoundEstimate(NamedTuple):
     """What one round takes."""
 
-    memory: Estimate  # of the process that needs most, in training
+    memory: Estimate  # of the process that needs most, in training, at `longest_tokens`
+    memory_allowed: Estimate  # the same at `allowed_tokens`
+    longest_tokens: int  # of the longest sequence that the known prompts make
+    allowed_tokens: int  # of the longest one that packing allows
     checkpoint_bytes: int  # on disk
     parts: dict[str, int]  # parameters: all, trained
     gpu_bytes: int  # what a GPU has for it
     num_prompts: int  # that are collected
     steps: int
     rows: int  # B
-    sequence_tokens: int  # S
+    sequence_tokens: int  # S, on the average
     seconds: dict[str, tuple[float, float]]  # of each stage: fast and slow
 
     @property
@@ -91,7 +94,13 @@ class RoundEstimate(NamedTuple):
 
 
 def estimate_round(
-    work: Work, found: Architecture, count: int, prompt_tokens: int, gpu: str, gpus: int
+    work: Work,
+    found: Architecture,
+    count: int,
+    prompt_tokens: int,
+    longest_prompt_tokens: int,
+    gpu: str,
+    gpus: int,
 ) -> RoundEstimate:
     """Estimate one round.
 
@@ -100,6 +109,7 @@ def estimate_round(
         found: Of the model it begins with.
         count: Prompts that the source has; 0 for as many as the training visits.
         prompt_tokens: Of a prompt, on the average.
+        longest_prompt_tokens: Of the longest prompt that is known; 0 where none is.
         gpu: Its name in `config.hardware`.
         gpus: How many share the work.
     """
@@ -110,7 +120,9 @@ def estimate_round(
         with torch.device("meta"):
             network = add_adapters(network, train)
     shape = shape_of(network)
-    longest = longest_tokens(work)
+    allowed = longest = longest_tokens(work)
+    if longest_prompt_tokens and work.pack.sequence_prompts == 1:
+        longest = min(longest, _packed_tokens(work, longest_prompt_tokens))
     length = min(longest, _packed_tokens(work, prompt_tokens))
     rows = train.batch_size * train.gradient_accumulation
     num_prompts, steps = _amounts(work, count, rows)
@@ -139,6 +151,9 @@ def estimate_round(
     total = sum(p.numel() for p in network.parameters())
     return RoundEstimate(
         memory=estimate(network, train, longest, gpus),
+        memory_allowed=estimate(network, train, allowed, gpus),
+        longest_tokens=longest,
+        allowed_tokens=allowed,
         checkpoint_bytes=checkpoint_bytes(network),
         parts={"all": total, "trained": shape.trained},
         gpu_bytes=int(device.memory_mib * _MIB * USABLE_RATIO),
