@@ -134,6 +134,7 @@ def test_processes_that_are_told_to_stop_write_a_checkpoint_and_go_on_from_it(
     toy, packed, tmp_path, to_all
 ):
     settings = {"max_steps": 400, "batch_size": 4, "threads": 1, "eval_prompts": "packed:2"}
+    settings |= {"learning_rate": 1e-4}
     flags = [x for name, v in settings.items() for x in (f"--{name.replace('_', '-')}", str(v))]
     where = ["--model", str(toy), "--packed", str(packed), "--out", str(tmp_path / "two")]
     command = [*TORCHRUN, "-m", "jacobi_forcing", "train", *where, *flags]
@@ -160,4 +161,4 @@ def test_processes_that_are_told_to_stop_write_a_checkpoint_and_go_on_from_it(
     found, whole = (load_file(tmp_path / n / "model.safetensors") for n in ("two", "one"))
     assert all(torch.allclose(found[name], whole[name], atol=1e-3) for name in whole)
     start = load_file(toy / "model.safetensors")
-    assert any((whole[name] - start[name]).abs().max() > 1e-2 for name in whole)
+    assert any((whole[name] - start[name]).abs().max() > 1e-3 for name in whole)

@@ -41,6 +41,7 @@ from jacobi_forcing.decoding.imitation import (
     tokens_per_forward,
 )
 from jacobi_forcing.decoding.measure import decode_all
+from jacobi_forcing.decoding.plan import Costs, Plan, left_out, planned, trial_tokens
 from jacobi_forcing.decoding.predict import Prediction, Predictor, candidates, promising
 from jacobi_forcing.decoding.trials import Runner, best_of
 from jacobi_forcing.integrations.generate import generate
@@ -232,7 +233,7 @@ def test_heats_leave_the_slower_half_behind():
     every = [AUTOREGRESSIVE, *slow, *fast]
     # All are predicted to be equally fast, and fast enough to leave time for heats.
     predictions = [Prediction(one, 2.0, 1e4) for one in every]
-    found = runner.tried(predictions, iter([9.0] * 3 + [0.0] * 9).__next__)
+    found = runner.tried(predictions, iter([9.0] * 3 + [0.1] * 9).__next__)
     assert [one.prediction.decoder for one in found].count(AUTOREGRESSIVE) == 1
     assert found[0].prediction.decoder == AUTOREGRESSIVE
     assert len({one.prediction.decoder for one in found}) == len(every)
@@ -243,13 +244,58 @@ def test_heats_leave_the_slower_half_behind():
     behind = [one._replace(times_ar=9.0) if not one.is_final else one for one in found]
     assert best_of(behind).is_final
     # Without time for a second heat, who was not left behind by the first is ranked by it ...
-    found = runner.tried(predictions, iter([9.0] + [0.0] * 9).__next__)
+    found = runner.tried(predictions, iter([9.0] + [0.1] * 9).__next__)
     assert len({one.prediction.decoder for one in found}) == len(every)
     assert sum(one.is_final for one in found) == 5
     # ... and without time for any, the four that are predicted to be the fastest are tried.
     better = [one._replace(tokens_per_second=2e4) for one in predictions[-4:]]
-    found = runner.tried([*better, *predictions[:-4]], iter([0.0] * 9).__next__)
+    found = runner.tried([*better, *predictions[:-4]], iter([0.1] * 9).__next__)
     assert [one.prediction for one in found] == [predictions[0], *better]
+    # Where even that is too long, the best of them runs beside AR.
+    found = runner.tried([*better, *predictions[:-4]], iter([0.0] * 9).__next__)
+    assert [one.prediction for one in found] == [predictions[0], better[0]]
+
+
+class Slow:
+    """A machine on which a forward takes a second, and a hundredth for every token."""
+
+    def __init__(self, base=1.0, per_token=0.01):
+        self.base, self.per_token = base, per_token
+
+    def seconds(self, shape, num_outputs=None):
+        return self.base + self.per_token * shape.num_rows * shape.width
+
+
+@pytest.mark.parametrize("seconds", [20, 100, 600, 10_000, 10**6])
+@pytest.mark.parametrize("per_token", [1e-5, 1e-3, 1e-1])
+def test_what_is_planned_fits_into_its_time_and_the_rest_is_named(seconds, per_token):
+    costs = Costs(Slow(0.05, per_token), 80, 64)
+    rows = [1, 4, 16]
+    plan = planned(costs, seconds, rows, 64)
+    assert plan.rows == rows[: len(plan.rows)]
+    least = plan.rows == [1] and plan.widest == 4 and plan.num_contexts == 1 and plan.is_quick
+    runs = 3 if plan.is_quick else 9
+    shapes = [(n, w) for n in plan.rows for w in (*sizes(plan.widest), 80)] * plan.num_contexts
+    slow = runs * sum(0.05 + per_token * n * w for n, w in shapes)
+    assert slow <= 0.25 * seconds or least
+    assert costs.reading(plan.read_rows, plan.widest) <= 0.2 * seconds or least
+    missing = left_out(plan, rows, 64)
+    assert bool(missing) == (plan != Plan(rows, 64, 3, plan.is_quick, plan.read_rows))
+    if seconds == 10**6:
+        assert missing == []
+    if seconds == 20 and per_token == 1e-1:
+        assert missing == [
+            "4, 16 rows",
+            "drafts of more than 4 tokens",
+            "forwards behind short and long texts",
+        ]
+
+
+def test_a_trial_has_the_tokens_that_fit():
+    assert trial_tokens(1.0, 0.1, 80.0, 256) == 90  # eight decodes of a second and 90 steps
+    assert trial_tokens(1.0, 0.1, 80.0, 40) == 40
+    assert trial_tokens(9.0, 0.1, 8.0, 256) == 8
+    assert trial_tokens(9.0, 0.1, 8.0, 5) == 5
 
 
 def test_one_wide_decode_predicts_all_other_decoders():
@@ -314,7 +360,7 @@ def tuning(tmp_path_factory):
     """A toy model that was tuned, and its folder."""
     path = save_toy(tmp_path_factory.mktemp("tuned"), max_position_embeddings=96)
     command = ["tune", "--model", str(path), "--prompts", "self:3", "--batch-size", "2"]
-    command += ["--widest", "8", "--max-new-tokens", "12", "--seconds", "1"]
+    command += ["--widest", "8", "--max-new-tokens", "12", "--seconds", "2"]
     command += ["--self-prompt-tokens", "6"]
     assert main(command) == 0
     return path

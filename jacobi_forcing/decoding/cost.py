@@ -135,6 +135,7 @@ def measure_curve(
     *,
     seconds: float,
     on_turn: Callable[[float], None] = lambda _: None,
+    is_quick: bool = False,
 ) -> Curve:
     """Time shapes in turns, two at least, for about so many seconds; take medians.
 
@@ -150,13 +151,14 @@ def measure_curve(
         prefills: Of first forwards.
         seconds: Ends the turns.
         on_turn: Told after each shape which part of the time is used, 0..1.
+        is_quick: One turn will do, in which a shape is timed once.
     """
     kinds = {(shape, False) for shape in shapes} | {(shape, True) for shape in prefills}
     order = sorted(kinds, key=lambda kind: (kind[1], kind[0].num_rows, kind[0].width))
     found: dict[tuple[Shape, bool], list[float]] = {kind: [] for kind in order}
     start = time.perf_counter()
     for turn in range(_MOST_TURNS + 1):
-        runs = 1 + _IN_A_ROW * (turn > 0)
+        runs = 1 + (1 if is_quick else _IN_A_ROW) * (turn > 0)
         for kind in [kind for kind in order if kind in found]:
             if kind not in found:  # left out in this very turn
                 continue
@@ -170,7 +172,7 @@ def measure_curve(
                 found[kind] += took[1:]
             used = (time.perf_counter() - start) / seconds
             on_turn(min(used, 1.0))
-        if turn >= 2 and time.perf_counter() - start > seconds:
+        if turn >= 2 - is_quick and time.perf_counter() - start > seconds:
             break
     medians = {kind: statistics.median(times) for kind, times in found.items()}
     step = clock.model.step

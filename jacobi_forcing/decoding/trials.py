@@ -20,6 +20,7 @@ from jacobi_forcing.decoding.strategies import branch_tokens, make_strategy
 from jacobi_forcing.models import CausalLM
 
 _LEAST_TURNS, _MOST_TURNS = 3, 9  # of trying finalists
+_FEWEST_TURNS, _FEWEST_FINALISTS = 2, 1  # where time is short
 _FIELD, _FINALISTS = 16, 4  # decoders beside AR that are tried: in the first heat, in the last
 _HEAT_TURNS, _HEAT_TIME = 2, 0.3  # of a heat: turns, and the part of what time is left
 _CALIBRATING_TURNS = 6
@@ -90,12 +91,18 @@ class Runner:
     def loop_cost(self, curve: Curve, seconds_left: Callable[[], float]) -> LoopCost:
         """Find what the loop costs beside forwards, from decodes whose forwards are known.
 
-        Decoders take turns, each turn with other prompts, until the time is used; one at least.
+        Decoders take turns, each turn with other prompts, until the time is used; one turn at
+        least. Where not even that fits, AR, one width and one kind of branches do, without a
+        warm-up.
         """
         decoders = calibrating(curve.widest(self.num_rows))
         forwards: dict[DecoderConfig, list[Together]] = {decoder: [] for decoder in decoders}
         seconds = dict.fromkeys(decoders, 0.0)
-        self._steps(decoders[-1], self.prompts[: self.num_rows])  # a warm-up
+        least = len(decoders) * self._ar_seconds(curve)
+        if least > seconds_left():
+            decoders = [decoders[0], decoders[len(_WIDTHS) // 2], decoders[-1]]
+        else:
+            self._steps(decoders[-1], self.prompts[: self.num_rows])  # a warm-up
         for turn in range(_CALIBRATING_TURNS):
             first = turn * self.num_rows % len(self.prompts)
             prompts = [*islice(cycle(self.prompts), first, first + self.num_rows)]
@@ -108,6 +115,12 @@ class Runner:
                 break
         timed = [Timed(forwards[one], branch_tokens(one) > 0, seconds[one]) for one in decoders]
         return fit_loop_cost(curve, timed)
+
+    def _ar_seconds(self, curve: Curve) -> float:
+        """Estimate what decoding all rows once takes with AR, which most decoders are near."""
+        length = sum(map(len, self.prompts)) / len(self.prompts)
+        num = min(self.most_tokens, self._tokens_per_request) - 1
+        return curve.prefill(self.num_rows, length) + num * curve(self.num_rows, length, 1)
 
     def _steps(self, decoder: DecoderConfig, prompts: Sequence[Sequence[int]]) -> list[list[Step]]:
         """Decode, and give the forwards of every prompt."""
@@ -136,7 +149,7 @@ class Runner:
 
         In each of two heats the slower half is left behind; those that are left run on more
         requests. Where the time is too short for a heat, the last four are those that are
-        predicted to be the fastest.
+        predicted to be the fastest; where it is too short for them, fewer, in fewer turns.
 
         Args:
             predictions: Of every decoder.
@@ -162,13 +175,18 @@ class Runner:
             behind = _left_behind(found, num_kept) + behind
             found = found[:num_kept]
             field = [one.prediction for one in found]
+        left = seconds_left()
+        fewest = self._seconds_of([ar, *field], self.num_rows)
+        least_turns = _LEAST_TURNS if _LEAST_TURNS * fewest <= left else _FEWEST_TURNS
+        while len(field) > _FEWEST_FINALISTS and least_turns * fewest > left:
+            field = field[:-1]
+            fewest = self._seconds_of([ar, *field], self.num_rows)
         final = [ar, *field]
-        num = self._num_fit(final, seconds_left() / _LEAST_TURNS)
-        num = max(num, 2 * self.num_rows)
-        turn_seconds = num * _seconds_per_token(final) * self._tokens_per_request
+        num = max(self._num_fit(final, left / least_turns), self.num_rows)
+        turn_seconds = self._seconds_of(final, num)
 
         def goes_on(turn: int) -> bool:
-            return turn < _LEAST_TURNS or (turn < _MOST_TURNS and seconds_left() > turn_seconds)
+            return turn < least_turns or (turn < _MOST_TURNS and seconds_left() > turn_seconds)
 
         return self._in_turns(final, num, goes_on) + behind
 
@@ -178,8 +196,11 @@ class Runner:
 
     def _num_fit(self, predictions: Sequence[Prediction], seconds: float) -> int:
         """Give the number of requests that all decoders can answer one after the other."""
-        each = _seconds_per_token(predictions) * self._tokens_per_request
-        return min(int(seconds / each), len(self.prompts))
+        return min(int(seconds / self._seconds_of(predictions, 1)), len(self.prompts))
+
+    def _seconds_of(self, predictions: Sequence[Prediction], num: int) -> float:
+        """Give the seconds in which all decoders answer so many requests."""
+        return num * _seconds_per_token(predictions) * self._tokens_per_request
 
     def _in_turns(
         self, predictions: Sequence[Prediction], num: int, goes_on: Callable[[int], bool]

@@ -35,15 +35,19 @@ def write_tuning_page(path: Path, result: dict[str, Any]) -> None:
                 f"{result['num_prompts']} prompts, {result['num_tokens']} answer tokens"
             ),
             "totals": "".join(_totals(result)),
-            "reasons": "".join(
-                f"<li>{html.escape(why(result, rows))}</li>" for rows in result["chosen"]
-            ),
+            "reasons": "".join(f"<li>{html.escape(line)}</li>" for line in _reasons(result)),
             "tried": _tried_table(result),
             "charts": "\n".join(_charts(result)),
         },
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _reasons(result: dict[str, Any]) -> Iterable[str]:
+    yield from (why(result, rows) for rows in result["chosen"])
+    if result.get("left_out"):  # older files do not say
+        yield f"The time was too short for: {'; '.join(result['left_out'])}."
 
 
 def chosen_table(result: dict[str, Any]) -> Table:

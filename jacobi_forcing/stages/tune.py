@@ -1,7 +1,9 @@
 """tune: measure this machine, predict every decoder's speed on the user's prompts, try the best."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,15 @@ from jacobi_forcing.decoding import Finished, Forward, Request, decode, make_str
 from jacobi_forcing.decoding.cost import Clock, Curve, Shape, measure_curve, sizes
 from jacobi_forcing.decoding.imitation import Imitation, Text, acceptance, imitate
 from jacobi_forcing.decoding.measure import decode_all
+from jacobi_forcing.decoding.plan import (
+    MEASURE,
+    READ,
+    Costs,
+    Plan,
+    left_out,
+    planned,
+    trial_tokens,
+)
 from jacobi_forcing.decoding.predict import Prediction, Predictor
 from jacobi_forcing.decoding.sample import sample_prompts
 from jacobi_forcing.decoding.trials import Runner, Tried, best_of, calibrating
@@ -29,6 +40,9 @@ from jacobi_forcing.models.tuning import default_place, machine_of
 from jacobi_forcing.progress import progress_bar
 from jacobi_forcing.stages.machine import lasting_name, open_model
 
+logger = logging.getLogger(__name__)
+
+_LEAST_FORWARDS = 4  # of an answer that is cut
 _PLACES = 16  # of a draft, whose acceptance is shown
 
 
@@ -47,9 +61,8 @@ class _Stopwatch:
 
     def show(self, part: float, note: str) -> None:
         """Move the bar to a part of the work."""
-        percent = int(100 * part)
-        self.bar.advance(max(0, percent - self.shown), note)
-        self.shown = max(self.shown, percent)
+        self.shown = max(self.shown, min(100, int(100 * part)))
+        self.bar.show(self.shown, note=note, left=self.left(1.0))
 
 
 class _Read(NamedTuple):
@@ -58,6 +71,7 @@ class _Read(NamedTuple):
     texts: list[Text]
     forwards: list[list[Forward]]  # per text
     max_new_tokens: int
+    is_cut: bool  # the time ended before the answers did
 
 
 def run(config: TuneConfig) -> dict[str, Any]:
@@ -73,11 +87,24 @@ def run(config: TuneConfig) -> dict[str, Any]:
     prompts = load_prompts(config, model)
     if model.step is not None:
         _compile(config, model, prompts[0])
-    with progress_bar("tune", 100) as bar:
+    with progress_bar("tune", 100, unit="%") as bar:
         watch = _Stopwatch(config.seconds, bar)
-        read = _read(config, model, prompts, watch)
-        curve = _measure(config, model, read, watch)
-        found = _choose(config, model, read, curve, watch)
+        plan = _plan(config, model, prompts)
+        read = _read(config, model, prompts, plan, watch)
+        curve = _measure(model, read, plan, watch)
+        found = _choose(config, model, read, curve, plan, watch)
+        watch.show(1.0, "")
+    missing = left_out(plan, _rows(config), _widest(config, model))
+    longest = min(found["trial_tokens"].values())
+    if read.is_cut or longest < read.max_new_tokens:
+        missing.append(f"answers beyond {longest} tokens")
+    if missing:
+        logger.info(
+            "--seconds %g is short for this model here, so these were left out: %s. More seconds "
+            "make the choice surer.",
+            config.seconds,
+            "; ".join(missing),
+        )
     result = {
         "model": lasting_name(config.model),
         "machine": machine_of(model),
@@ -86,6 +113,7 @@ def run(config: TuneConfig) -> dict[str, Any]:
         "acceptance": acceptance((f for one in read.forwards for f in one), _PLACES),
         "curve": _as_rows(curve.seconds),
         "prefill_curve": _as_rows(curve.prefill_seconds),
+        "left_out": missing,
         **found,
         **run_record(config),
     }
@@ -142,17 +170,33 @@ def _compile(config: TuneConfig, model: CausalLM, prompt: list[int]) -> None:
             decode_all(model, prompts, decoder, max_new_tokens=most, batch_size=num_rows)
 
 
+def _plan(config: TuneConfig, model: CausalLM, prompts: Sequence[list[int]]) -> Plan:
+    """Choose what fits into the time; a few forwards tell."""
+    widest, rows = _widest(config, model), _rows(config)
+    room = model.context_tokens - widest
+    length = min(sum(map(len, prompts)) // len(prompts), room)
+    clock = Clock(model, num_rows=1, max_tokens=length + widest)
+    return planned(Costs(clock, length, widest), config.seconds, rows, widest)
+
+
 def _read(
-    config: TuneConfig, model: CausalLM, prompts: Sequence[list[int]], watch: _Stopwatch
+    config: TuneConfig,
+    model: CausalLM,
+    prompts: Sequence[list[int]],
+    plan: Plan,
+    watch: _Stopwatch,
 ) -> _Read:
-    """Decode prompts with one wide draft until a fifth of the time is used, a batch at least."""
+    """Decode prompts with one wide draft until a fifth of the time is used.
+
+    Answers that are under way by then are cut; if no answer was finished, all are.
+    """
     most = min(config.max_new_tokens, model.context_tokens - max(map(len, prompts)))
-    wide = DecoderConfig(strategy="window", block_size=_widest(config, model), pool_size=0)
-    rows = min(config.batch_size, len(prompts))
+    wide = DecoderConfig(strategy="window", block_size=plan.widest, pool_size=0)
+    rows = min(plan.read_rows, len(prompts))
 
     def requests() -> Iterator[Request]:
         for index, ids in enumerate(prompts):
-            if index >= rows and not watch.left(0.2):
+            if index >= rows and not watch.left(READ):
                 return
             yield Request(index, ids, most)
 
@@ -165,37 +209,55 @@ def _read(
         batch_size=rows,
         max_tokens=max(map(len, prompts)) + most,
     )
-    for event in events:
-        if isinstance(event, Finished):
-            answers[event.request] = event.answer_ids
-            watch.show(0.2 * len(answers) / len(prompts), "decode prompts")
-        else:
-            forwards.setdefault(event.request, []).append(event)
+    with closing(events):
+        for event in events:
+            if isinstance(event, Finished):
+                answers[event.request] = event.answer_ids
+                watch.show(READ * len(answers) / len(prompts), "decode prompts")
+            else:
+                forwards.setdefault(event.request, []).append(event)
+                watch.show(0.0, "decode prompts")
+            if not watch.left(READ) and _is_enough(forwards):
+                break
+    cut = {i: [t for f in forwards[i] for t in f.accepted] for i in forwards.keys() - answers}
+    if not answers:  # else the whole ones say how long answers are
+        answers, most = cut, max(map(len, cut.values()))
     order = sorted(answers)
     texts = [Text(prompts[index], answers[index]) for index in order]
-    return _Read(texts, [forwards[index] for index in order], most)
+    return _Read(texts, [forwards[index] for index in order], most, bool(cut) and answers is cut)
 
 
-def _measure(config: TuneConfig, model: CausalLM, read: _Read, watch: _Stopwatch) -> Curve:
+def _is_enough(forwards: dict[int, list[Forward]]) -> bool:
+    """Tell whether some answer has more than its first forward."""
+    return any(len(some) > _LEAST_FORWARDS for some in forwards.values())
+
+
+def _measure(model: CausalLM, read: _Read, plan: Plan, watch: _Stopwatch) -> Curve:
     """Measure seconds per forward over rows, context and width, for a quarter of the time."""
-    widest = _widest(config, model)
+    widest = plan.widest
     prompts = [len(text.prompt) for text in read.texts]
     totals = [len(text.prompt) + len(text.answer) for text in read.texts]
     room = model.context_tokens - widest
     low, high = min(min(prompts), room), min(max(totals), room)
-    contexts = sorted({low, (low + high) // 2, high})
     first, last = min(prompts), min(max(prompts) + widest, model.context_tokens)
-    lengths = sorted({first, (first + last) // 2, last})
-    clock, rows = _clock(model, _rows(config), high + widest + last)
+    contexts, lengths = (_spread(*ends, plan.num_contexts) for ends in ((low, high), (first, last)))
+    clock, rows = _clock(model, plan.rows, high + widest + last)
     shapes = [Shape(n, c, w) for n in rows for c in contexts for w in sizes(widest)]
     prefills = [Shape(n, 0, length) for n in rows for length in lengths]
     return measure_curve(
         clock,
         shapes,
         prefills,
-        seconds=max(watch.left(0.45), 1.0),
-        on_turn=lambda part: watch.show(0.2 + 0.25 * part, "time forwards"),
+        seconds=max(watch.left(READ + MEASURE), min(1.0, MEASURE * watch.seconds)),
+        on_turn=lambda part: watch.show(READ + MEASURE * part, "time forwards"),
+        is_quick=plan.is_quick,
     )
+
+
+def _spread(low: int, high: int, num: int) -> list[int]:
+    """Give both ends and the middle, or only the middle."""
+    middle = (low + high) // 2
+    return sorted({low, middle, high}) if num > 1 else [middle]
 
 
 def _rows(config: TuneConfig) -> list[int]:
@@ -217,7 +279,12 @@ def _clock(model: CausalLM, rows: list[int], num_slots: int) -> tuple[Clock, lis
 
 
 def _choose(
-    config: TuneConfig, model: CausalLM, read: _Read, curve: Curve, watch: _Stopwatch
+    config: TuneConfig,
+    model: CausalLM,
+    read: _Read,
+    curve: Curve,
+    plan: Plan,
+    watch: _Stopwatch,
 ) -> dict[str, Any]:
     """Predict, try and choose for every number of rows."""
     imitation: Imitation = imitate(
@@ -231,19 +298,27 @@ def _choose(
         most_tokens=read.max_new_tokens,
         seed=config.seed,
     )
-    every_rows = [num for num in _rows(config) if curve.widest(num)]
+    every_rows = [num for num in plan.rows if curve.widest(num)]
+    length = sum(len(text.prompt) for text in read.texts) / len(read.texts)
     found: dict[str, Any] = {"free_width": {}, "loop": {}, "predictions": {}, "chosen": {}}
+    found["trial_tokens"] = {}
     for number, num_rows in enumerate(every_rows):
         begin, end = (0.45 + 0.55 * (number + part) / len(every_rows) for part in (0, 1))
-        watch.show(begin, f"{num_rows} rows: try decoders")
-        runner = Runner(
-            model, read.texts, num_rows, most_tokens=read.max_new_tokens, seed=config.seed
+        watch.show(begin, f"try decoders, {num_rows} in flight")
+        most = trial_tokens(
+            curve.prefill(num_rows, length),
+            curve(num_rows, length, 1),
+            watch.left(end),
+            read.max_new_tokens,
         )
+        texts = [Text(text.prompt, text.answer[:most]) for text in read.texts]
+        runner = Runner(model, texts, num_rows, most_tokens=most, seed=config.seed)
         cost = runner.loop_cost(curve, partial(watch.left, begin + 0.1 * (end - begin)))
-        predictions = predictor.all(num_rows, _widest(config, model), cost)
+        predictions = predictor.all(num_rows, plan.widest, cost)
         tried = runner.tried(predictions, partial(watch.left, end))
         key = str(num_rows)
         found["free_width"][key] = curve.free_width(num_rows)
+        found["trial_tokens"][key] = most
         found["loop"][key] = cost._asdict()
         found["predictions"][key] = [_described(one) for one in _best_of_size(predictions)]
         found["chosen"][key] = _chosen(best_of(tried), tried)
