@@ -21,12 +21,12 @@ _REASONS = {
 }
 
 
-def table(report: dict[str, Any]) -> Table:
-    """Draw the figures that a terminal has room for."""
+def table(report: dict[str, Any], *, prompts: str) -> Table:
+    """Draw the figures that a terminal has room for; `prompts` is as for `write_page`."""
     drawn = Table(show_header=False)
     drawn.add_column()
     drawn.add_column(justify="right")
-    for name, figure in _figures(report):
+    for name, figure in _figures(report, prompts):
         drawn.add_row(name, figure)
     for reason, num in report["dropped"].items():
         drawn.add_row(f"dropped: {reason}", f"{num:,}")
@@ -47,7 +47,7 @@ def write_page(path: Path, report: dict[str, Any], *, model_name: str, prompts: 
     """
     figures = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{figure}</dd></div>"
-        for name, figure in _figures(report)
+        for name, figure in _figures(report, prompts)
     )
     values = {
         "title": f"{report['num_prompts']:,} trajectories",
@@ -63,15 +63,16 @@ def write_page(path: Path, report: dict[str, Any], *, model_name: str, prompts: 
         temporary.write_text(fill("report.html", values), encoding="utf-8")
 
 
-def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name what is kept, in figures."""
+def _figures(report: dict[str, Any], prompts: str) -> list[tuple[str, str]]:
+    """Name what is kept, in figures; only bundled problems have a check that an answer solves."""
     tokens, forwards = report["num_tokens"], report["num_forwards"]
     states, blocks = report["num_states"], report["num_blocks"]
+    solved = [("solved", f"{report['num_solved']:,}")] * prompts.startswith("bundled:")
     return [
         ("kept", f"{report['num_prompts']:,}"),
         ("dropped", f"{report['num_dropped']:,}"),
         ("ended with EOS", f"{report['num_finished']:,}"),
-        ("solved", f"{report['num_solved']:,}"),
+        *solved,
         ("answer tokens", f"{tokens:,}"),
         ("tokens per forward", f"{tokens / forwards:.2f}" if forwards else "-"),
         ("states per block", f"{states / blocks:.1f}" if blocks else "-"),

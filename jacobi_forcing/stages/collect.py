@@ -98,7 +98,7 @@ def _finish(
     report = collection.write_report(out)
     write_page(out / "report.html", report, model_name=config.model, prompts=config.prompts)
     collection.write_manifest(out, record, origin, report)
-    Console(stderr=True).print(table(report))
+    Console(stderr=True).print(table(report, prompts=config.prompts))
     logger.info(
         "wrote %s: %d trajectories; %s says more", out, report["num_prompts"], "report.html"
     )

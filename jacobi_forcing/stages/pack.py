@@ -111,7 +111,7 @@ def _write(config: PackConfig, out: Path, manifests: dict[str, dict], sources: l
     first = manifests[config.folders[0]]
     targets = [shard_path(out, number) for number in range(len(sources))]
     found = Counts(0, 0, 0)
-    with progress_bar("pack", len(sources)) as bar:
+    with progress_bar("pack", len(sources), unit="files") as bar:
         work = partial(pack_shard, config, first["block_size"])
         for counts in _map(work, config.workers, sources, targets):
             found = add_counts(found, counts)
@@ -135,7 +135,7 @@ def _write(config: PackConfig, out: Path, manifests: dict[str, dict], sources: l
     }
     write_json(out / MANIFEST, manifest)
     logger.info(
-        "%s: %d documents in %d sequences, %d tokens, %.0f %% of the longest allowed.",
+        "wrote %s: %d documents in %d sequences, %d tokens, %.0f %% of the longest allowed.",
         out,
         found.num_documents,
         found.num_sequences,

@@ -71,11 +71,12 @@ def run(config: TrainConfig) -> Path:
 def _run(config: TrainConfig, processes: PartialState) -> Path:
     out = Path(config.out)
     check_installed(config)
+    manifest = read_packed_manifest(config.packed)  # before the model is loaded: a wrong path shows
     model = open_model(config)
-    manifest = read_packed_manifest(config.packed)
     _check_fit(config, model, manifest)
     sequences = read_packed(config.packed, manifest["block_size"])
     weights = model.weights_fingerprint()
+    num_parameters = sum(p.numel() for p in model.network.parameters())
     set_seed(config.seed)  # adapters begin at random
     network = add_adapters(model.network, config) if config.lora_rank else model.network
     original = _original(config, model, network)
@@ -93,7 +94,7 @@ def _run(config: TrainConfig, processes: PartialState) -> Path:
             return out
         note = untuned(
             config,
-            num_parameters=sum(p.numel() for p in model.network.parameters()),
+            num_parameters=num_parameters,
             num_steps=num_steps(config, len(training)),
             block_size=manifest["block_size"],
         )
@@ -197,7 +198,7 @@ def _say_what_came_out(config: TrainConfig, record: dict, seconds: float) -> Non
     """Close a training with a summary: how the losses and the decoder's figures changed."""
     out, before, after = Path(config.out), record["before"], record["after"]
     losses = [line for line in record["log"] if "ar_loss" in line]
-    logger.info("trained %d steps in %s", record["steps"], duration(seconds))
+    logger.info("trained %d steps; this run took %s", record["steps"], duration(seconds))
     for name, title in (("ar_loss", "AR loss"), ("consistency_loss", "consistency loss")):
         if losses:
             logger.info("  %s %.4g -> %.4g", title, losses[0][name], losses[-1][name])
