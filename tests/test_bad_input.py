@@ -407,6 +407,7 @@ def test_unfinished_folders_are_refused(toy, collected, packed, tmp_path, refuse
         assert f"{folder}: no manifest.json" in refused(*training(toy, folder, out))
         line = refused("pack", "--trajectories", folder, "--out", out)
         assert "not a finished `jacobi collect` folder" in line
+        assert ("There is no such folder" in line) == (folder.name == "nothing")
     line = refused(*training(toy, collected, out))
     assert "was written by collect, needed is pack" in line
     assert not out.exists()

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import shlex
 import shutil
 import signal
 import sys
@@ -20,6 +21,7 @@ from toys import save_toy
 from jacobi_forcing.cli import main
 from jacobi_forcing.data.files import locked, read_rows, sha256, shard_paths
 from jacobi_forcing.data.journal import Journal
+from jacobi_forcing.data.open_shards import OpenShards
 from jacobi_forcing.data.trajectories import read_all, read_manifest
 from jacobi_forcing.errors import ConfigError, DataError
 from jacobi_forcing.stages import collect
@@ -91,8 +93,8 @@ def decoded(monkeypatch):
     """Note which prompts are decoded from now on."""
     noted, decode = [], collect.decode_prompts
 
-    def noting(config, model, prompts, order):
-        for trajectory in decode(config, model, prompts, order):
+    def noting(config, model, prompts, order, *more):
+        for trajectory in decode(config, model, prompts, order, *more):
             noted.append(trajectory.prompt_index)
             yield trajectory
 
@@ -175,6 +177,31 @@ def test_killed_at_any_operation_on_files_it_continues_to_the_same_bytes(
     assert states["shard"] > 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_says_what_is_kept_and_continues_to_the_same_bytes(
+    toy, prompts, whole, tmp_path, monkeypatch, capsys, number
+):
+    arguments = settings(toy, prompts, tmp_path / "out")
+    add = OpenShards.add
+
+    def told(self, trajectory):
+        found = add(self, trajectory)
+        if len(self.todo) == NUM_PROMPTS - 7:
+            signal.raise_signal(number)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenShards, "add", told)
+        assert main(arguments) == 128 + number
+    last = capsys.readouterr().err.splitlines()[-1]
+    kept = f"7 of {NUM_PROMPTS} prompts are finished and kept in {tmp_path / 'out'}."
+    assert kept in last
+    assert f"Continue with: {shlex.join(['jacobi', *arguments])}" in last
+    assert len(finished(tmp_path / "out")) == 7
+    assert main(arguments) == 0
+    assert content(tmp_path / "out") == content(whole)
+
+
 def test_a_journal_cut_anywhere_gives_the_whole_lines_before(tmp_path):
     lines = [f'{{"n": {n}, "text": "{"é" * n}"}}' for n in range(5)]
     journal = Journal(tmp_path / "whole")
@@ -223,9 +250,9 @@ def test_order_and_neighbours_change_nothing(toy, prompts, whole, tmp_path):
 def test_prompts_decoded_together_are_alike_in_length(toy, prompts, tmp_path, monkeypatch):
     orders, decode = [], collect.decode_prompts
 
-    def noting(config, model, prompts, order):
+    def noting(config, model, prompts, order, *more):
         orders.append([len(prompts[i].ids) for i in order])
-        return decode(config, model, prompts, order)
+        return decode(config, model, prompts, order, *more)
 
     monkeypatch.setattr(collect, "decode_prompts", noting)
     for number, size in enumerate((1, 6, 1024)):

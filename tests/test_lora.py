@@ -157,6 +157,11 @@ def test_targets_that_cannot_be_adapted_are_refused(targets):
         adapted(lora_targets=targets)
 
 
+def test_a_target_that_is_not_there_is_told_the_ones_that_are():
+    with pytest.raises(ConfigError, match="Linear layers here: .*down_proj.* q_proj"):
+        adapted(lora_targets="q_prj")
+
+
 def test_four_bits_without_a_gpu_are_refused(toy):
     with pytest.raises(ConfigError, match="--quantize nf4 needs bitsandbytes and a CUDA device"):
         load_model(str(toy), device="cpu", quantize="nf4")

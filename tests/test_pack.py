@@ -405,7 +405,9 @@ def test_max_length_cuts_whole_blocks_and_drops_what_has_no_room_for_one(
 def test_nothing_left_to_pack_is_an_error_that_says_why(tmp_path):
     made = [t for t in verdict_trajectories() if t.solved is False]
     folder = write_trajectories(tmp_path / "in", made, BLOCK)
-    with pytest.raises(DataError, match=r"no trajectory is left.* 4 collected.* 2 ended with EOS"):
+    with pytest.raises(
+        DataError, match=r"no trajectory is left.* 4 collected.* 2 ended with EOS.*--max-length"
+    ):
         pack.run(pack_config(folder, tmp_path / "out"))
     assert not (tmp_path / "out" / MANIFEST).exists()
 

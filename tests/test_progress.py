@@ -182,7 +182,8 @@ def test_no_more_than_a_quarter_of_the_prompts_are_kept_for_tests(count, kept, c
     training, prompts = judge._hold_out(train_config("-", "-"), sequences, 32)
     assert len(prompts) == kept
     assert len(training) == count - kept
-    assert f"{kept} of {count} prompts are kept out of training" in caplog.text
+    num_texts = len({tuple(s[0].prompt.tolist()) for s in sequences})
+    assert f"{kept} of {num_texts} prompts are kept out of training" in caplog.text
     assert ("packed:32 asks for 32" in caplog.text) == (kept < 32)
 
 

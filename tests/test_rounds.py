@@ -281,11 +281,11 @@ def test_a_prompt_is_kept_out_of_training_whatever_its_number(tmp_path):
     assert main([*line, "--out", str(tmp_path / "out")]) == 0
     sequences = read_packed(tmp_path / "out", 4)
     config = TrainConfig(model="m", packed="p", out="o")
-    training, prompts = judge._hold_out(config, sequences, 3)
+    training, prompts = judge._hold_out(config, sequences, 2)
     left = [d.prompt.tolist() for sequence in training for d in sequence]
-    assert len(prompts) == 3
+    assert len(prompts) == 2
     assert not [prompt for prompt in prompts if prompt in left]
-    assert len(left) == len(sequences) - 6  # each of the three has two answers
+    assert len(left) == len(sequences) - 4  # each of the two has two answers
 
 
 # Recipes

@@ -170,9 +170,12 @@ def read_manifest(folder: str | Path, written_by: str) -> dict:
     if not path.exists():
         parts = sorted(p.parent.name for p in Path(folder).glob(f"shard-*-of-*/{MANIFEST}"))
         hint = f" Of its parts, {', '.join(parts)} are finished." if parts else ""
+        advice = "Run it again with the same settings to continue, or give another folder."
+        if not Path(folder).is_dir():
+            advice = "There is no such folder. Give another one."
         raise DataError(
-            f"{folder}: no {MANIFEST}, so this is not a finished `jacobi {written_by}` folder. Run "
-            f"it again with the same settings to continue, or give another folder.{hint}"
+            f"{folder}: no {MANIFEST}, so this is not a finished `jacobi {written_by}` folder. "
+            f"{advice}{hint}"
         )
     manifest = read_json(path)
     stage = manifest.get("stage") if isinstance(manifest, dict) else None

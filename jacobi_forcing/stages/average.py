@@ -1,5 +1,6 @@
 """average: a model between models, by the weighted mean of their weights."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from jacobi_forcing.data.trajectories import tokenizer_fingerprint
 from jacobi_forcing.errors import DataError
 from jacobi_forcing.models import CausalLM, load_model
 from jacobi_forcing.stages.machine import save_model
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: AverageConfig) -> Path:
@@ -29,7 +32,10 @@ def run(config: AverageConfig) -> Path:
     """
     out = Path(config.out)
     refuse_model(out)  # before models are loaded, not after
-    models = [load_model(name, device="cpu", dtype="float32") for name in config.names]
+    models = []
+    for name in config.names:
+        logger.info("loading %s", name)
+        models.append(load_model(name, device="cpu", dtype="float32"))
     first = models[0]
     inputs = {model.name: model.weights_fingerprint() for model in models}
     mean = mean_weights(models, config.numbers)
@@ -39,6 +45,8 @@ def run(config: AverageConfig) -> Path:
         first.network.load_state_dict(mean)
         save_model(out, first, first.network.to(getattr(torch, config.dtype)))
         write_json(out / RECORD, record)
+    parts = zip(config.numbers, config.names, strict=True)
+    logger.info("wrote %s: %s", out, " + ".join(f"{w:g} x {name}" for w, name in parts))
     return out
 
 

@@ -120,7 +120,8 @@ def _write(config: PackConfig, out: Path, manifests: dict[str, dict], sources: l
     if not found.num_sequences:
         raise DataError(
             f"{config.trajectories}: no trajectory is left to pack: {totals[0]} collected, "
-            f"{totals[1]} ended with EOS, {totals[2]} solved their problem."
+            f"{totals[1]} ended with EOS, {totals[2]} solved their problem. A prompt with the first "
+            f"block of its answer, noisy and clean, has to fit into --max-length {config.max_length}."
         )
     inputs = {f"{folder}/{MANIFEST}": sha256(Path(folder) / MANIFEST) for folder in manifests}
     manifest = run_record(config, inputs=inputs) | {
@@ -135,9 +136,11 @@ def _write(config: PackConfig, out: Path, manifests: dict[str, dict], sources: l
     }
     write_json(out / MANIFEST, manifest)
     logger.info(
-        "wrote %s: %d documents in %d sequences, %d tokens, %.0f %% of the longest allowed.",
+        "wrote %s: %d documents of %d trajectories in %d sequences, %d tokens, %.0f %% of the "
+        "longest allowed.",
         out,
         found.num_documents,
+        totals[0],
         found.num_sequences,
         found.num_tokens,
         100 * found.num_tokens / (found.num_sequences * config.max_length),

@@ -47,7 +47,11 @@ def add_adapters(network: PreTrainedModel, config: TrainConfig) -> nn.Module:
             adapted = peft.get_peft_model(network, lora)
     except ValueError as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise ConfigError(f"--lora-targets is {config.lora_targets!r}: {reason}.") from error
+        linear = (name for name, m in network.named_modules() if isinstance(m, nn.Linear))
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        raise ConfigError(
+            f"--lora-targets is {config.lora_targets!r}: {reason}. Linear layers here: {known}."
+        ) from error
     head = bare(adapted).get_output_embeddings()
     check(
         not any(p.requires_grad for p in head.parameters()),

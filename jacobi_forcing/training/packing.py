@@ -7,6 +7,7 @@ Shapes: R = trajectories, B = blocks of all of them, N = states of all blocks, n
 
 import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from multiprocessing import parent_process
@@ -164,7 +165,8 @@ def _flatten(batch: pa.RecordBatch, block_size: int, source: Path) -> Trajectori
 
 
 def end_with_parent() -> None:
-    """Let a worker end when its parent is killed; it would wait for work for ever."""
+    """Let a worker end with its parent, and not before: a Ctrl-C reaches both."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:
         parent_process().join()
