@@ -158,7 +158,7 @@ def test_targets_that_cannot_be_adapted_are_refused(targets):
 
 
 def test_a_target_that_is_not_there_is_told_the_ones_that_are():
-    with pytest.raises(ConfigError, match="Linear layers here: .*down_proj.* q_proj"):
+    with pytest.raises(ConfigError, match=r"Linear layers here: .*down_proj.* q_proj"):
         adapted(lora_targets="q_prj")
 
 

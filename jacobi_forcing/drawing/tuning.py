@@ -62,6 +62,10 @@ def chosen_table(result: dict[str, Any]) -> Table:
             name = decoder_name(one["decoder"])
             table.add_row(rows, name + " *" * is_best, *_figures(one), style="bold" * is_best)
         table.add_section()
+    every = [one for chosen in result["chosen"].values() for one in chosen["tried"]]
+    num_behind = sum(not one["is_final"] for one in every)
+    if num_behind:
+        table.caption = f"{num_behind} more were slower in a heat; the page has them"
     return table
 
 

@@ -120,8 +120,9 @@ def _write(config: PackConfig, out: Path, manifests: dict[str, dict], sources: l
     if not found.num_sequences:
         raise DataError(
             f"{config.trajectories}: no trajectory is left to pack: {totals[0]} collected, "
-            f"{totals[1]} ended with EOS, {totals[2]} solved their problem. A prompt with the first "
-            f"block of its answer, noisy and clean, has to fit into --max-length {config.max_length}."
+            f"{totals[1]} ended with EOS, {totals[2]} solved their problem. A prompt with the "
+            "first block of its answer, noisy and clean, has to fit into --max-length "
+            f"{config.max_length}."
         )
     inputs = {f"{folder}/{MANIFEST}": sha256(Path(folder) / MANIFEST) for folder in manifests}
     manifest = run_record(config, inputs=inputs) | {

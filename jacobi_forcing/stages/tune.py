@@ -37,7 +37,7 @@ from jacobi_forcing.errors import ConfigError
 from jacobi_forcing.models import CausalLM
 from jacobi_forcing.models.bundled import BUNDLED
 from jacobi_forcing.models.tuning import default_place, machine_of
-from jacobi_forcing.progress import progress_bar
+from jacobi_forcing.progress import Bar, progress_bar
 from jacobi_forcing.stages.machine import lasting_name, open_model
 
 logger = logging.getLogger(__name__)
@@ -48,21 +48,19 @@ _PLACES = 16  # of a draft, whose acceptance is shown
 
 @dataclass
 class _Stopwatch:
-    """Divides the seconds that a tuning may take, and moves its bar along."""
+    """Divides the seconds that a tuning may take, and moves its bar along with them."""
 
     seconds: float
-    bar: Any
-    shown: int = 0
+    bar: Bar
+    note: str = ""
     start: float = field(default_factory=time.monotonic)
 
     def left(self, part: float) -> float:
         """Give the seconds until this part of the time, 0..1, is used; at least none."""
-        return max(0.0, self.start + part * self.seconds - time.monotonic())
-
-    def show(self, part: float, note: str) -> None:
-        """Move the bar to a part of the work."""
-        self.shown = max(self.shown, min(100, int(100 * part)))
-        self.bar.show(self.shown, note=note, left=self.left(1.0))
+        used = time.monotonic() - self.start
+        left = max(0.0, self.seconds - used)
+        self.bar.show(min(99, int(100 * used / self.seconds)), left=left, note=self.note)
+        return max(0.0, part * self.seconds - used)
 
 
 class _Read(NamedTuple):
@@ -93,7 +91,7 @@ def run(config: TuneConfig) -> dict[str, Any]:
         read = _read(config, model, prompts, plan, watch)
         curve = _measure(model, read, plan, watch)
         found = _choose(config, model, read, curve, plan, watch)
-        watch.show(1.0, "")
+        bar.show(100)
     missing = left_out(plan, _rows(config), _widest(config, model))
     longest = min(found["trial_tokens"].values())
     if read.is_cut or longest < read.max_new_tokens:
@@ -200,6 +198,7 @@ def _read(
                 return
             yield Request(index, ids, most)
 
+    watch.note = "decode prompts"
     forwards: dict[int, list[Forward]] = {}
     answers: dict[int, list[int]] = {}
     events = decode(
@@ -213,10 +212,8 @@ def _read(
         for event in events:
             if isinstance(event, Finished):
                 answers[event.request] = event.answer_ids
-                watch.show(READ * len(answers) / len(prompts), "decode prompts")
             else:
                 forwards.setdefault(event.request, []).append(event)
-                watch.show(0.0, "decode prompts")
             if not watch.left(READ) and _is_enough(forwards):
                 break
     cut = {i: [t for f in forwards[i] for t in f.accepted] for i in forwards.keys() - answers}
@@ -234,7 +231,7 @@ def _is_enough(forwards: dict[int, list[Forward]]) -> bool:
 
 def _measure(model: CausalLM, read: _Read, plan: Plan, watch: _Stopwatch) -> Curve:
     """Measure seconds per forward over rows, context and width, for a quarter of the time."""
-    widest = plan.widest
+    watch.note, widest = "time forwards", plan.widest
     prompts = [len(text.prompt) for text in read.texts]
     totals = [len(text.prompt) + len(text.answer) for text in read.texts]
     room = model.context_tokens - widest
@@ -249,7 +246,7 @@ def _measure(model: CausalLM, read: _Read, plan: Plan, watch: _Stopwatch) -> Cur
         shapes,
         prefills,
         seconds=max(watch.left(READ + MEASURE), min(1.0, MEASURE * watch.seconds)),
-        on_turn=lambda part: watch.show(READ + MEASURE * part, "time forwards"),
+        on_turn=watch.left,  # moves the bar
         is_quick=plan.is_quick,
     )
 
@@ -304,7 +301,7 @@ def _choose(
     found["trial_tokens"] = {}
     for number, num_rows in enumerate(every_rows):
         begin, end = (0.45 + 0.55 * (number + part) / len(every_rows) for part in (0, 1))
-        watch.show(begin, f"try decoders, {num_rows} in flight")
+        watch.note = f"try decoders, {num_rows} in flight"
         most = trial_tokens(
             curve.prefill(num_rows, length),
             curve(num_rows, length, 1),
