@@ -70,7 +70,7 @@ STAGES = {
 _KEPT = {
     "collect": ("Finished prompts are kept.", True),
     "pack": ("Nothing of it counts yet.", False),
-    "train": ("No step was made yet.", True),
+    "train": ("Checkpoints that were written are kept.", True),
     "average": ("Nothing was written.", False),
     "force": ("Stages that are done are kept.", True),
     "evaluate": ("With --out, finished prompts are kept.", True),

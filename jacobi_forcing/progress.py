@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 _FIRST_SECONDS, _PLAIN_SECONDS = 5, 15  # until a log gets its second line, and between all others
+_SHOWN_SECONDS = 0.1  # between two looks at all answers under way: there may be a thousand
 
 
 class Bar:
@@ -194,11 +195,13 @@ class AnswerProgress:
         self.num_tokens = self._num_ended = self._num_begun = 0
         self._under_way: dict[int, int] = {}  # tokens of each answer that has begun
         self._seconds = {True: 0.0, False: 0.0}  # of first forwards, of all others
-        self._last = time.monotonic()
+        self._last = self._shown = time.monotonic()
 
     def forward(self, answer: int, num_accepted: int, *, is_first: bool) -> None:
         """Note a forward's tokens of an answer."""
         now = time.monotonic()
+        if now - self._shown >= _SHOWN_SECONDS:  # what all answers had before this forward
+            self._show()
         self._seconds[is_first] += now - self._last
         self._last = now
         if is_first:
@@ -206,7 +209,6 @@ class AnswerProgress:
             self._num_begun += 1
         self._under_way[answer] += num_accepted
         self.num_tokens += num_accepted
-        self._show()
 
     def finished(self, answer: int, *, at_end: bool) -> None:
         """Note that an answer is finished; `at_end` where it ended before its longest.
@@ -232,6 +234,7 @@ class AnswerProgress:
         )
 
     def _show(self) -> None:
+        self._shown = time.monotonic()
         others = self.num_tokens - self._num_begun  # a first forward settles one token, as a rule
         rate = self.num_tokens / max(sum(self._seconds.values()), 1e-9)
         tokens = self.tokens_left()

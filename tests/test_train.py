@@ -135,7 +135,16 @@ def told_in(monkeypatch, name, step, number):
     def told(self, *arguments, **options):
         made.append(self.state.global_step)
         if made.count(step) == 1 and made[-1] == step:
-            signal.raise_signal(number)
+            decoder_test = self.decoder_test
+
+            def signalled(network):
+                signal.raise_signal(number)
+                return decoder_test(network)
+
+            if name == "evaluate":
+                self.decoder_test = signalled
+            else:
+                signal.raise_signal(number)
         return whole(self, *arguments, **options)
 
     monkeypatch.setattr(JacobiTrainer, name, told)
@@ -153,7 +162,7 @@ def told_in(monkeypatch, name, step, number):
     ids=["first step", "epoch 2", "last step", "decoder test"],
 )
 def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_ends_up_the_same(
-    toy, packed, tmp_path, scores, monkeypatch, uninterrupted, capsys, name, step, number, saved
+    toy, packed, tmp_path, scores, monkeypatch, uninterrupted, capfd, name, step, number, saved
 ):
     made = told_in(monkeypatch, name, step, number)
     settings, whole = uninterrupted
@@ -163,6 +172,9 @@ def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_ends_up_the_same(
     ) as stop:
         small_run(toy, packed, tmp_path, **settings, **more)
     assert stop.value.number == number
+    work = f"the test after step {saved}" if name == "evaluate" else f"step {saved}"
+    said = f"{signal.Signals(number).name}: {work} is finished first, and a checkpoint written."
+    assert said in capfd.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert not (tmp_path / "model.safetensors").exists()
     assert [f.name for f in tmp_path.glob("steps/checkpoint-*")] == [f"checkpoint-{saved}"]

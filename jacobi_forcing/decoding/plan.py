@@ -80,7 +80,9 @@ def planned(costs: Costs, seconds: float, rows: Sequence[int], widest: int) -> P
     reading = [n for n in range(1, rows[-1] + 1) if costs.reading(n, widest) <= READ * seconds]
     race_seconds = (1 - READ - MEASURE) * seconds
     for plan in _plans(list(rows), widest, max(reading, default=1)):
-        racing = [costs.racing(n) <= race_seconds / len(plan.rows) for n in plan.rows]
+        # One row is raced whatever it takes: with fewer decoders, in fewer turns.
+        more_rows = plan.rows[1:] and plan.rows
+        racing = [costs.racing(n) <= race_seconds / len(plan.rows) for n in more_rows]
         if all(racing) and costs.measuring(plan) <= MEASURE * seconds:
             return plan
     return plan

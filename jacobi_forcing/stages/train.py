@@ -168,8 +168,9 @@ def _make_steps(
     """Train, from the last checkpoint on; raises Stopped behind a step with one of its own."""
 
     def promise() -> str:
-        step = trainer.state.global_step + 1
-        return f"step {step} is finished first, and a checkpoint written."
+        step = trainer.state.global_step
+        work = f"the test after step {step}" if trainer.is_testing else f"step {step + 1}"
+        return f"{work} is finished first, and a checkpoint written."
 
     request = StopRequest(promise)
     total = num_steps(config, len(trainer.train_dataset))

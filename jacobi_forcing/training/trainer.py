@@ -91,6 +91,7 @@ class JacobiTrainer(Trainer):
         super().__init__(**options)
         self.remove_callback(PrinterCallback)  # its lines are raw dicts
         self.test_seconds = self.total_test_seconds = 0.0  # of the last decoder test, of all
+        self.is_testing = False
         self.mask = mask
         self.window = window
         self.ar_weight = ar_weight
@@ -356,7 +357,9 @@ class JacobiTrainer(Trainer):
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> Metrics:
         """Decode with the shipped decoder and log what it measures."""
+        self.is_testing = True
         metrics = {f"{metric_key_prefix}_{name}": x for name, x in self.measure().items()}
+        self.is_testing = False
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
