@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -75,7 +76,7 @@ def test_an_output_that_nobody_reads_is_no_success(error, says, answered, monkey
 
 def shell(arguments, ending, folder, **environment):
     """Run a command with what follows it on a line; return its code and what was printed."""
-    command = f"{sys.executable} -m jacobi_forcing {arguments} {ending}"
+    command = f"{shlex.quote(sys.executable)} -m jacobi_forcing {arguments} {ending}"
     found = subprocess.run(
         ["bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}} > {folder}/code"],
         capture_output=True,

@@ -25,7 +25,7 @@ def commands():
 def test_every_jacobi_command_in_the_readme_has_valid_flags():
     parser = build_parser()
     stages = {parser.parse_args(shlex.split(line)[1:]).stage for line in commands()}
-    assert stages == {"collect", "pack", "train", "decode", "evaluate", "force"}
+    assert stages == {"collect", "pack", "train", "decode", "chat", "evaluate", "force"}
 
 
 @pytest.mark.parametrize(

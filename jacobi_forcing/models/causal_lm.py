@@ -143,7 +143,7 @@ def wrap(name: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
             "tokenizer_config.json."
         )
     pad_id = tokenizer.pad_token_id
-    if pad_id is not None and not 0 <= pad_id < network.get_input_embeddings().num_embeddings:
+    if pad_id is not None and not 0 <= pad_id < len(network.get_input_embeddings().weight):
         pad_id = None  # nothing ever sees padding, but it must have an embedding
     model = CausalLM(
         name=name,
