@@ -916,7 +916,6 @@ TABLES["average_members"] = lambda: average(
     "average_members", ("first tiny-forced", "member 1", "member 2")
 )
 TABLES["members_seeds"] = lambda: members_seeds()
-TABLES["bfloat16_sampled"] = lambda: bfloat16("bfloat16_sampled")
 TABLES["loss_stories"] = lambda: ablation("loss_stories")
 TABLES["loss_stories_once"] = lambda: ablation("loss_stories_once")
 TABLES["loss_tiny"] = lambda: ablation("loss_tiny")

@@ -144,6 +144,18 @@ def settle(draft: Draft, choices: Sequence[int]) -> Settled:
     return Settled(path, [draft.tokens[n] for n in path] + [choices[last + 1]], tail)
 
 
+def in_place(settled: Settled) -> Settled:
+    """Accept the nodes that lie where the text will have them; the others begin the tail.
+
+    Those are the trunk's, and a branch's that has no trunk before it. The tokens of other branches
+    lie in other slots than the text that they are part of, so attention adds them up in another
+    order. Where every bit counts, they are guesses for the next forward.
+    """
+    path, tokens, tail = settled
+    num = sum(node == depth for depth, node in enumerate(path))
+    return Settled(path[:num], tokens[: num + 1], tokens[num + 1 :] + tail)
+
+
 def _first_descendants(draft: Draft, node: int) -> list[int]:
     """List a node's first child, that one's first child, and so on."""
     found = []

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from jacobi_forcing.config import DecoderConfig, check
-from jacobi_forcing.decoding.draft import Settled, chain, settle
+from jacobi_forcing.decoding.draft import Settled, chain, in_place, settle
 from jacobi_forcing.decoding.events import Finished, Forward
 from jacobi_forcing.decoding.gumbel import likeliest
 from jacobi_forcing.decoding.overlap import Overlap, Ticket, common_kind
@@ -426,6 +426,8 @@ class DecodingLoop:
         Stop rules are others' code: what they raise finds all rows as they were.
         """
         every = [settle(row.draft, choices) for row, choices in zip(rows, chosen, strict=True)]
+        if self.model.exact is not None:
+            every = [in_place(settled) for settled in every]
         ends = [self._end(row, settled.tokens) for row, settled in zip(rows, every, strict=True)]
         self.blamed = None
         return list(zip(every, ends, strict=True))

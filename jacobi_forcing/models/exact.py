@@ -11,6 +11,10 @@ the others are and how many keys are masked at the end. None of these changes a 
 computes its rows independently, which `find_shapes` tests on the model itself. It also finds larger
 shapes, of several rows or more tokens, whose results are the same bits.
 
+Branches of a draft lie in other slots than the text that they become part of, and attention adds up
+in the order of slots. So with fixed shapes the loop accepts what lies in place, and a branch that
+was right elsewhere is guessed again by the next forward (`decoding.draft.in_place`).
+
 Batch-invariant kernels (Thinking Machines Lab, 2025, "Defeating Nondeterminism in LLM Inference")
 reach the same by fixing the order of every sum; fixed shapes need no kernels of their own.
 
