@@ -183,6 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _main(argv)
     except SystemExit as stop:
         raise SystemExit(output.finish(stop.code)) from None
+    except OSError as error:  # from argparse of Python 3.11.2, which later versions ignore
+        code = output.unwritten(error)
     return output.finish(code)
 
 

@@ -32,10 +32,15 @@ def finish(code: int) -> int:
             stream.flush()
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more
-            if code == 0 and not isinstance(error, BrokenPipeError):
-                sys.stderr.write(f"jacobi: cannot write the output: {error.strerror}.\n")
-            code = code or 1
+            code = code or unwritten(error)
     return code
+
+
+def unwritten(error: OSError) -> int:
+    """Say why the output could not be written, unless its reader has left; return exit code 1."""
+    if not isinstance(error, BrokenPipeError):
+        sys.stderr.write(f"jacobi: cannot write the output: {error.strerror}.\n")
+    return 1
 
 
 def is_cut_off() -> bool:

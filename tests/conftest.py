@@ -45,6 +45,15 @@ def _no_tunings(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_copies_of_remote_code(tmp_path_factory):
+    # transformers copies a checkpoint's code into the user's home, which may not be writable.
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("modules"))
+        patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", folder)
+        yield
+
+
 @pytest.fixture(scope="session")
 def stories() -> Path:
     """The real 260k-parameter model."""
